@@ -176,7 +176,7 @@ class Ledger:
     def add_epoch(
         self, key: str, epoch: int, metrics: Mapping[str, float], timing: Mapping[str, float], at: float | None = None
     ) -> bool:
-        """Record an epoch once; False where (key, epoch) was there. Raises ValueError on a metric that is not finite."""
+        """Record an epoch once; False where (key, epoch) was there. ValueError on a metric that is not finite."""
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise ValueError(f"trial {key}, epoch {epoch}: {name} is {value}; end the trial as diverged instead")
@@ -224,7 +224,7 @@ class Ledger:
             states[key] = STATE_AFTER.get(kind, states[key])
         return states
 
-    # -- SQLite ---------------------------------------------------------------------------------------------------------
+    # -- SQLite -------------------------------------------------------------------------------------------------------
 
     def _insert(self, sql: str, row: tuple[Any, ...]) -> int:
         with self.transaction():

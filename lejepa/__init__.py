@@ -1,0 +1,1 @@
+"""A reference LeJEPA trainer, with the baselines that it is compared to. Knows nothing of sweeps."""

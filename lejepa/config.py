@@ -87,7 +87,8 @@ class EncoderConfig(Part):
         import timm  # cold import of seconds: only where a timm name must be checked
 
         if not timm.is_model(self.name):
-            raise ValueError(f"unknown encoder {self.name!r}{nearest(self.name, [*SMALL_ENCODERS, *timm.list_models()])}")
+            known = [*SMALL_ENCODERS, *timm.list_models()]
+            raise ValueError(f"unknown encoder {self.name!r}{nearest(self.name, known)}")
         return self
 
 

@@ -1,0 +1,14 @@
+"""The methods, one file each, on the same trainer, data, views and probes."""
+
+from lejepa.config import TrainConfig
+from lejepa.methods.base import Method
+from lejepa.methods.floors import Pixels, Random
+from lejepa.methods.lejepa import Lejepa
+from lejepa.methods.vicreg import Vicreg
+
+METHODS: dict[str, type[Method]] = {"lejepa": Lejepa, "vicreg": Vicreg, "random": Random, "pixels": Pixels}
+
+
+def build_method(config: TrainConfig, channels: int) -> Method:
+    """The method that a config names, with fresh weights from torch's global generator."""
+    return METHODS[config.method.name](config, channels)

@@ -1,0 +1,39 @@
+"""Collapse and isotropy of features (N, D), without labels."""
+
+import torch
+from torch import Tensor
+
+# A healthy projection has unit deviation (SIGReg and VICReg ask for it) and spreads over many directions.
+COLLAPSED_STD = 0.1
+COLLAPSED_RANK = 2.0
+
+
+def rankme(features: Tensor) -> float:
+    """exp of the entropy of the normalised singular values, p = σ/Σσ + ε (RankMe, Eq. 2). From 1 to D."""
+    sigma = torch.linalg.svdvals(features.double())
+    p = sigma / sigma.sum().clamp(min=1e-30) + 1e-7
+    return float((-(p * p.log()).sum()).exp())
+
+
+def effective_rank(features: Tensor) -> float:
+    """exp of the entropy of the normalised eigenvalues of the covariance: 1 on a line, D when isotropic."""
+    centred = features.double() - features.double().mean(0)
+    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred / len(centred)).clamp(min=0)
+    p = eigenvalues / eigenvalues.sum().clamp(min=1e-300)
+    return float((-torch.special.xlogy(p, p).sum()).exp())
+
+
+def describe(embeddings: Tensor, projections: Tensor) -> dict[str, float]:
+    """`std` (mean per-dim deviation of the projections), `rankme` and `effective_rank` of the embeddings, `collapsed`.
+
+    collapsed is 1 where the projections have all but stopped varying (deviation < 0.1) or the embeddings lie on a line
+    (effective rank < 2), else 0.
+    """
+    std = float(projections.double().std(0).mean())
+    rank = effective_rank(embeddings)
+    return {
+        "std": std,
+        "rankme": rankme(embeddings),
+        "effective_rank": rank,
+        "collapsed": float(std < COLLAPSED_STD or rank < COLLAPSED_RANK),
+    }

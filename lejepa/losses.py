@@ -1,0 +1,74 @@
+"""The losses as pure functions: tensors positional, hyperparameters keyword-only; each returns a scalar.
+
+A `*_parts` twin returns the loss with its unweighted parts, for the logs. All are computed in the dtype they are given,
+float32 at least.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Regularizer(Protocol):
+    def __call__(self, z: Tensor, *, step: int) -> Tensor: ...
+
+
+def lejepa(projections: Tensor, *, n_global: int, lamb: float, sigreg: Regularizer, step: int) -> Tensor:
+    """(1 − λ)·pred + λ·SIGReg of projections (V, N, D) whose first `n_global` views are the global ones.
+
+    pred = mean over views, images and dims of (μ_n − z_{v,n})², μ_n = mean of the global views of image n. No
+    stop-gradient anywhere. Source: LeJEPA paper, Algorithm 2 and Eq. 6 (Eq. 5 adds a term that the code does not have).
+    """
+    return lejepa_parts(projections, n_global=n_global, lamb=lamb, sigreg=sigreg, step=step)["loss"]
+
+
+def lejepa_parts(
+    projections: Tensor, *, n_global: int, lamb: float, sigreg: Regularizer, step: int
+) -> dict[str, Tensor]:
+    """`loss`, `pred` and `sigreg` of `lejepa`. ValueError where n_global is not in 1..V or λ not in [0, 1]."""
+    if not 1 <= n_global <= projections.shape[0]:
+        raise ValueError(f"n_global must be between 1 and the {projections.shape[0]} views, not {n_global}")
+    if not 0 <= lamb <= 1:
+        raise ValueError(f"λ must be in [0, 1], not {lamb}")
+    z = _at_least_float32(projections)
+    centre = z[:n_global].mean(0)  # (N, D)
+    pred = (centre - z).square().mean()
+    regularization = sigreg(z, step=step)
+    return {"loss": (1 - lamb) * pred + lamb * regularization, "pred": pred, "sigreg": regularization}
+
+
+def vicreg(z1: Tensor, z2: Tensor, *, inv: float = 25.0, std: float = 25.0, cov: float = 1.0) -> Tensor:
+    """inv·MSE + std·hinge + cov·covariance of two views' embeddings, each (N, D).
+
+    hinge = mean over dims of relu(1 − sqrt(var + 1e-4)), unbiased variance, averaged over the two views; covariance =
+    sum of squared off-diagonal entries / D, denominator N − 1, summed over the views. Source: facebookresearch/vicreg.
+    """
+    return vicreg_parts(z1, z2, inv=inv, std=std, cov=cov)["loss"]
+
+
+def vicreg_parts(
+    z1: Tensor, z2: Tensor, *, inv: float = 25.0, std: float = 25.0, cov: float = 1.0
+) -> dict[str, Tensor]:
+    """`loss`, `inv`, `std` and `cov` of `vicreg`."""
+    z1, z2 = _at_least_float32(z1), _at_least_float32(z2)
+    invariance = (z1 - z2).square().mean()
+    hinge = (_std_hinge(z1) + _std_hinge(z2)) / 2
+    covariance = _off_diagonal_covariance(z1) + _off_diagonal_covariance(z2)
+    loss = inv * invariance + std * hinge + cov * covariance
+    return {"loss": loss, "inv": invariance, "std": hinge, "cov": covariance}
+
+
+def _std_hinge(z: Tensor) -> Tensor:
+    return torch.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+
+
+def _off_diagonal_covariance(z: Tensor) -> Tensor:
+    n, d = z.shape
+    centred = z - z.mean(0)
+    covariance = centred.T @ centred / (n - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / d
+
+
+def _at_least_float32(z: Tensor) -> Tensor:
+    return z if z.dtype == torch.float64 else z.float()
