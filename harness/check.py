@@ -4,6 +4,7 @@
 and checks what only shows there: values no training takes, cells that are the same, contrasts across encoders.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
@@ -100,11 +101,11 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def check_design(spec: SweepSpec, places: Places) -> None:
     """Construct every config of the design. Raises SpecError at the first thing that cannot be trained or compared."""
     _check_bases(spec, places)
-    configs = [(cell, _construct(spec, cell, point, places)) for cell in spec.cells() for point in _corners(spec, cell)]
+    configs = [(cell, _construct(spec, cell, point, places)) for cell in spec.cells() for point in spec.corners(cell)]
     for cell, config in configs:
         _check_metric(spec, cell, config, places)
     trials = enumerate_trials(spec, lambda data: "")
-    _check_repeats(spec, trials, places)
+    _check_repeats(spec, configs, places)
     _check_contrast(spec, configs, places)
     _check_budget(spec, trials, places)
 
@@ -115,13 +116,6 @@ def _check_bases(spec: SweepSpec, places: Places) -> None:
     for path, base in bases:
         for key in _NOT_IN_BASE.keys() & base.keys():
             raise SpecError(f"{place_of(places, (*path, key))}: {dotted((*path, key))}: not here: {_NOT_IN_BASE[key]}")
-
-
-def _corners(spec: SweepSpec, cell: Cell) -> list[dict[str, Any]]:
-    """Points of the nuisance space that see each end of each parameter; [{}] where nothing is searched."""
-    nuisance = spec.arms[cell.arm].nuisance
-    first = {path: space.corners[0] for path, space in nuisance.items()}
-    return [first] + [{**first, path: value} for path, space in nuisance.items() for value in space.corners[1:]]
 
 
 def _construct(spec: SweepSpec, cell: Cell, point: Mapping[str, Any], places: Places) -> TrainConfig:
@@ -198,25 +192,32 @@ def _check_metric(spec: SweepSpec, cell: Cell, config: TrainConfig, places: Plac
         raise SpecError(f"{place_of(places, path)}: metric.name: {message}")
 
 
-def _check_repeats(spec: SweepSpec, trials: Sequence[TrialSpec], places: Places) -> None:
-    """Refuse the same training twice in an arm's grid, and two arms that are one. Draws of a search may repeat."""
-    seen: dict[tuple[str, str], TrialSpec] = {}
-    for trial in (trial for trial in trials if trial.purpose == "evidence"):
-        twin = seen.setdefault((trial.arm, trial.key), trial)
-        if twin is not trial:
-            place, other = (_cell_place(t, spec, places) for t in (trial, twin))
-            raise SpecError(f"{place}: the same training as at {other}: {canonical(trial.cell)}; keep one")
-    keys: dict[frozenset[str], str] = {}
-    for name in spec.arms:
-        mine = frozenset(trial.key for trial in trials if trial.arm == name)
-        if mine and (twin_arm := keys.setdefault(mine, name)) != name:
-            place, other = (place_of(places, ("arms", arm)) for arm in (name, twin_arm))
-            raise SpecError(f"{place}: arms.{name}: the same trainings as arm {twin_arm!r} at {other}; keep one")
+def _check_repeats(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]], places: Places) -> None:
+    """Refuse the same cell twice in an arm, and an arm that only repeats another; draws of a search may repeat."""
+    seen: dict[tuple[str, TrainConfig], Cell] = {}
+    arms: dict[str, tuple[Any, set[TrainConfig]]] = {
+        name: (arm.nuisance, {config for cell, config in configs if cell.arm == name})
+        for name, arm in spec.arms.items()
+    }
+    firsts = {id(cell): (cell, config) for cell, config in reversed(configs)}  # each cell at one point of its search
+    for cell, config in reversed(firsts.values()):
+        twin = seen.setdefault((cell.arm, config), cell)
+        if twin is not cell:
+            factor = [path for path, value in cell.values.items() if repr(value) != repr(twin.values[path])][-1]
+            here, there = (_value_path(spec, place, factor, places) for place in (cell, twin))
+            values = f"{cell.values[factor]} is the same training as {twin.values[factor]} at {place_of(places, there)}"
+            raise SpecError(f"{place_of(places, here)}: {dotted(here[:-2])}: {values}; keep one")
+    for name, twin_name in itertools.combinations(spec.arms, 2):
+        if arms[name] == arms[twin_name]:
+            place, other = (place_of(places, ("arms", arm)) for arm in (twin_name, name))
+            raise SpecError(f"{place}: arms.{twin_name}: the same trainings as arm {name!r} at {other}; keep one")
 
 
-def _cell_place(trial: TrialSpec, spec: SweepSpec, places: Places) -> str:
-    own: KeyPath = ("arms", trial.arm, "scientific")
-    return f"{place_of(places, own if own in places else ('scientific',))} {dict(trial.cell)}"
+def _value_path(spec: SweepSpec, cell: Cell, factor: str, places: Places) -> KeyPath:
+    """Where a cell's value of a scientific parameter was written: in its arm, or in what the arm inherited."""
+    space = spec.arms[cell.arm].scientific[factor]
+    end = ("scientific", factor, space.kind, space.values.index(cell.values[factor]))
+    return ("arms", cell.arm, *end) if ("arms", cell.arm, "scientific") in places else end
 
 
 def _check_contrast(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]], places: Places) -> None:
@@ -230,7 +231,7 @@ def _check_contrast(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]]
         raise SpecError(f"{place}: contrast: an arm against itself; name two arms")
     encoders = {canonical(c.encoder.model_dump()): c.encoder.name for cell, c in configs if cell.arm in spec.contrast}
     if len(encoders) > 1:
-        shown = ", ".join(sorted(encoders))
+        shown = ", ".join(dict.fromkeys(encoders.values()))
         raise SpecError(f"{place}: contrast: across encoders ({shown}) nothing about the methods follows; use one")
 
 

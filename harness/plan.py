@@ -52,8 +52,7 @@ def price(spec: SweepSpec, trials: Sequence[TrialSpec]) -> Price:
 def _price_arm(spec: SweepSpec, name: str, listed: Sequence[TrialSpec]) -> ArmPrice:
     arm = spec.arms[name]
     cells = [cell for cell in spec.cells() if cell.arm == name]
-    point = {path: space.corners[0] for path, space in arm.nuisance.items()}
-    configs = [spec.config(cell, spec.seeds[0], point) for cell in cells]
+    configs = [spec.config(cell, spec.seeds[0], spec.corners(cell)[0]) for cell in cells]
     encoders = ", ".join(dict.fromkeys(config.encoder.name for config in configs))
     if not arm.nuisance:
         return ArmPrice(name, encoders, len(cells), len(listed), 0, sum(trial.length for trial in listed))

@@ -8,7 +8,6 @@ imports torch, Ray or MLflow.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,8 +18,9 @@ from harness.source import Places, SpecError, dotted, lay_over, nested, place_of
 from harness.space import KINDS, Space, crossed
 from lejepa.config import FLOORS, TrainConfig, nearest
 
-__all__ = ["Arm", "Cell", "SpecError", "SweepSpec", "load_sweep"]
+__all__ = ["Arm", "Cell", "SpecError", "SweepSpec", "load_sweep", "load_training"]
 
+_SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"  # installed beside this package
 STUDY_SEEDS = 1_000_000  # study i of a search trains with seed 1,000,000 + i: never a seed of the evidence
 
 # What may not be a parameter, and where it belongs.
@@ -225,13 +225,26 @@ class SweepSpec(_Part):
         """All cells, arm after arm, the last scientific parameter varying fastest."""
         return [Cell(name, values) for name, arm in self.arms.items() for values in crossed(arm.scientific)]
 
+    def corners(self, cell: Cell) -> list[dict[str, Any]]:
+        """Points of the cell's nuisance space that see each end of each parameter; [{}] where nothing is searched."""
+        nuisance = self.arms[cell.arm].nuisance
+        first = {path: space.corners[0] for path, space in nuisance.items()}
+        return [first] + [{**first, path: value} for path, space in nuisance.items() for value in space.corners[1:]]
+
     def config(self, cell: Cell, seed: int, point: Mapping[str, Any] | None = None) -> TrainConfig:
         """The TrainConfig of a cell at a point of its nuisance space. ValidationError where it contradicts itself."""
-        raw = lay_over(self.base, self.arms[cell.arm].base)
-        return TrainConfig.model_validate({**lay_over(raw, nested({**cell.values, **(point or {})})), "seed": seed})
+        base = lay_over(self.base, self.arms[cell.arm].base)
+        return train_config({**lay_over(base, nested({**cell.values, **(point or {})})), "seed": seed})
 
     def to_yaml(self) -> str:
         return write(self.model_dump(mode="json"))
+
+
+def train_config(raw: Mapping[str, Any]) -> TrainConfig:
+    """A TrainConfig by its parts, where `method` may leave out the name of the default method."""
+    method = raw.get("method")
+    named = {"method": {"name": _method_name(raw), **method}} if isinstance(method, Mapping) else {}
+    return TrainConfig.model_validate({**raw, **named})
 
 
 def _method_name(base: Mapping[str, Any]) -> Any:
@@ -304,7 +317,7 @@ def load_sweep(path: str | os.PathLike[str], profile: str | None = None, overrid
     """
     from harness.check import check_design, explain
 
-    raw, places = _read_sweep(path)
+    raw, places = _read_mapping(path)
     raw, places = _with_profile(raw, places, profile)
     for override in overrides:
         raw, places = _with_override(raw, places, override)
@@ -316,38 +329,42 @@ def load_sweep(path: str | os.PathLike[str], profile: str | None = None, overrid
     return spec
 
 
-def _read_sweep(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Places]:
+def load_training(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """One TrainConfig from a file of its parts and `a.b=c` overrides, for a training without a sweep. SpecError."""
+    from harness.check import explain
+
+    raw, places = ({}, {}) if path is None else _read_mapping(path)
+    for override in overrides:
+        raw, places = _with_override(raw, places, override)
+    try:
+        return train_config(raw)
+    except ValidationError as error:
+        raise SpecError(explain(error, TrainConfig, raw, places)) from None
+
+
+def _read_mapping(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Places]:
     name = os.fspath(path)
     raw, places = read(_text(name), name)
     if not isinstance(raw, dict):
-        raise SpecError(f"{name}:1: the document: a sweep file is a mapping of keys; see docs/sweeps.md")
+        raise SpecError(f"{name}:1: the document: must be a mapping of keys; see docs/sweeps.md")
     return raw, places
 
 
 def _text(name: str) -> str:
-    file = Path(name)
+    file, shipped = (
+        Path(name),
+        {path.stem: path for path in sorted(_SHIPPED.glob("*.yaml")) if path.stem != "published"},
+    )
+    wanted = name.removeprefix("sweeps/").removesuffix(".yaml")
     try:
-        if file.is_file():
-            return file.read_text(encoding="utf-8")
         if file.is_dir():
             raise SpecError(f"{name}: is a folder; name the sweep file in it")
-        shipped = _shipped()
-        wanted = name.removeprefix("sweeps/").removesuffix(".yaml")
-        if wanted in shipped:
-            return (resources.files("sweeps") / f"{wanted}.yaml").read_text(encoding="utf-8")
+        if not file.is_file() and wanted not in shipped:
+            hint = nearest(wanted, list(shipped)) or f"; shipped are {', '.join(shipped)}"
+            raise SpecError(f"{name}: there is no such file{hint}")
+        return (file if file.is_file() else shipped[wanted]).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         raise SpecError(f"{name}: cannot be read: {error}") from None
-    hint = nearest(wanted, shipped) or (f"; shipped are {', '.join(shipped)}" if shipped else "")
-    raise SpecError(f"{name}: there is no such file{hint}")
-
-
-def _shipped() -> list[str]:
-    try:
-        folder = resources.files("sweeps")
-    except ModuleNotFoundError:
-        return []
-    names = (entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return sorted(name.removesuffix(".yaml") for name in names if name != "published.yaml")
 
 
 def _with_profile(raw: dict[str, Any], places: Places, profile: str | None) -> tuple[dict[str, Any], Places]:

@@ -1,0 +1,208 @@
+"""The command line. Every command imports what it needs when it runs, so that `harness --help` is quick.
+
+Exit codes: 0 done · 1 some trial failed · 2 the user's input is wrong, nothing was started · 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from lejepa.config import TrainConfig
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From a question in a YAML file to a decision with its uncertainty, its cost and its evidence.",
+)
+
+SweepFile = Annotated[str, typer.Argument(help="A sweep file, or the name of a shipped one, such as quickstart.")]
+SweepFolder = Annotated[Path, typer.Argument(help="The folder of a sweep: runs/NAME.")]
+Profile = Annotated[str | None, typer.Option(help="Lay this profile of the file over it.")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: base.epochs=5. Repeatable.")]
+Runs = Annotated[Path, typer.Option("--dir", help="Where sweeps have their folders.")]
+
+
+class ExecutorName(StrEnum):
+    ray = "ray"
+    local = "local"
+
+
+def main() -> None:
+    app()
+
+
+@app.command()
+def plan(
+    file: SweepFile,
+    profile: Profile = None,
+    overrides: Override = None,
+    step_time: Annotated[float | None, typer.Option(min=0.0, help="Seconds that one epoch takes.")] = None,
+    folder: Runs = Path("runs"),
+) -> None:
+    """Price a sweep before it runs: arms, cells, trials, epochs, time. Reads no data."""
+    from harness import plan as planning
+    from harness.spec import load_sweep
+
+    with _user_errors():
+        spec = load_sweep(file, profile, overrides or ())
+    if step_time is None:
+        step_time = planning.seconds_per_epoch(folder / spec.name / "ledger.db")
+    _print(planning.render(spec, planning.plan(spec), step_time))
+
+
+@app.command()
+def run(
+    file: SweepFile,
+    profile: Profile = None,
+    overrides: Override = None,
+    executor: Annotated[ExecutorName, typer.Option(help="ray: in parallel; local: one after the other.")] = (
+        ExecutorName.ray
+    ),
+    folder: Runs = Path("runs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
+) -> None:
+    """Run a sweep, then write its report and print the answer."""
+    from harness.preflight import preflight
+    from harness.run import RunError, run_sweep
+    from harness.spec import load_sweep
+
+    with _user_errors():
+        spec = load_sweep(file, profile, overrides or ())
+        target = (folder / spec.name).absolute()
+        if target.exists():
+            again = f"`harness report {target}` builds its report again, --set name=OTHER makes it another sweep"
+            _fail(2, f"{target}: this sweep has a folder already; {again}")
+        preflight(spec, file)
+    try:
+        summary = run_sweep(spec, target, executor.value, tracking_uri, ["harness", *sys.argv[1:]])
+    except RunError as error:
+        _fail(1 if target.exists() else 2, str(error))
+    if summary.interrupted:
+        raise typer.Exit(130)
+    _report(target)
+    if failed := summary.counts.get("failed"):
+        _fail(1, f"{failed} trials failed: `harness status {target}`, then `harness show KEY --dir {target}`")
+
+
+@app.command()
+def status(folder: SweepFolder) -> None:
+    """How a sweep stands, arm by arm. Only reads."""
+    from harness import status as standing
+
+    with _user_errors():
+        _print(standing.render(standing.read_status(folder)))
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A trial's key, or its beginning.")],
+    folder: Annotated[Path, typer.Option("--dir", help="A sweep's folder, or where sweeps have theirs.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Everything about one trial: why it ran, its config, epochs, events, and its traceback if it failed."""
+    from harness import show as showing
+
+    with _user_errors():
+        _print(showing.render(*showing.find_trial(key, folder)))
+
+
+@app.command()
+def report(folder: SweepFolder) -> None:
+    """Build a sweep's report again from its ledger."""
+    from reports import LoadError
+
+    with _user_errors(LoadError):
+        _report(folder)
+
+
+@app.command()
+def train(
+    file: Annotated[str | None, typer.Argument(help="A TrainConfig by its parts, as under a sweep's `base`.")] = None,
+    overrides: Override = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Keep the state here, and go on from it.")] = None,
+) -> None:
+    """One training without a sweep; prints every epoch."""
+    from harness.spec import load_training
+
+    with _user_errors():
+        config = load_training(file, overrides or ())
+    _train(config, checkpoints)
+
+
+@app.command()
+def ui(
+    folder: Runs = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI on the sweeps' store; Ctrl-C ends it."""
+    store = (folder / "mlflow.db").absolute()
+    if not store.is_file():
+        _fail(2, f"{store}: there is no MLflow store yet; `harness run` makes it")
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [*command, "--backend-store-uri", f"sqlite:///{store}"])
+
+
+# -- what the commands share ------------------------------------------------------------------------------------------
+
+
+def _train(config: "TrainConfig", checkpoints: Path | None) -> None:
+    from lejepa.checkpoint import CheckpointError
+    from lejepa.data import DataError
+    from lejepa.trainer import Diverged, Trainer
+
+    try:
+        trainer = Trainer(config, checkpoints)
+        if checkpoints is not None and trainer.load():
+            typer.echo(f"going on after epoch {len(trainer.reports)}")
+        for epoch in trainer:
+            metrics = "  ".join(f"{name} {value:.4g}" for name, value in epoch.metrics.items())
+            typer.echo(f"epoch {epoch.epoch}/{config.length}  {metrics}")
+        typer.echo("  ".join(f"{name} {value:.4g}" for name, value in trainer.test().items()))
+    except (DataError, ValueError, CheckpointError) as error:
+        _fail(2, str(error))
+    except Diverged as error:
+        _fail(1, str(error))
+    except KeyboardInterrupt:
+        again = f"the same command with --checkpoints {checkpoints} goes on" if checkpoints else "nothing was kept"
+        _fail(130, f"interrupted; {again}")
+
+
+def _report(folder: Path) -> None:
+    from reports import build
+
+    built = build(folder)
+    typer.echo(built.answer)
+    typer.echo(f"report: {built.html}")
+
+
+@contextmanager
+def _user_errors(*more: type[Exception]) -> Iterator[None]:
+    """Errors that are the user's to mend become one line and exit code 2."""
+    from harness.ledger import LedgerError
+    from harness.spec import SpecError
+
+    try:
+        yield
+    except (SpecError, LedgerError, *more) as error:
+        _fail(2, str(error))
+
+
+def _fail(code: int, message: str) -> NoReturn:
+    typer.secho(message, fg="red", err=True)
+    raise typer.Exit(code)
+
+
+def _print(renderable: object) -> None:
+    from rich.console import Console
+
+    # a pipe has no width to fold tables to
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(renderable)

@@ -1,0 +1,24 @@
+"""What can be found out before the first trial starts and not from the sweep file alone: data and encoders."""
+
+from harness.spec import SpecError, SweepSpec
+
+
+def preflight(spec: SweepSpec, source: str) -> None:
+    """Read every data set and build every encoder of the design once. SpecError, which names the sweep file."""
+    from lejepa.data import DataError, load
+    from lejepa.encoders import check_encoder
+
+    configs = [spec.config(cell, spec.seeds[0], point) for cell in spec.cells() for point in spec.corners(cell)]
+    for config in {config.data: config for config in configs}.values():
+        try:
+            images = len(load(config.data).train)
+        except DataError as error:
+            raise SpecError(f"{source}: base.data: {error}") from None
+        largest = max(other.batch_size for other in configs if other.data == config.data)
+        if largest > images:
+            raise SpecError(f"{source}: base.batch_size: {largest} is more than the {images} training images")
+    for config in {(c.method.name, c.encoder, c.data.size, c.views): c for c in configs}.values():
+        try:
+            check_encoder(config)
+        except ValueError as error:
+            raise SpecError(f"{source}: base.encoder: {error}") from None
