@@ -1,0 +1,294 @@
+"""The MLflow mirror: what the ledger says, written into MLflow once, late rather than never, and never in the way.
+
+There is one mechanism: `MlflowMirror.replay(ledger)` writes what is in the ledger and not yet in MLflow. While a sweep
+runs, a `MirrorThread` calls it every few seconds. Metrics carry the ledger's times, so that a replay by another process
+writes the same rows, which MLflow keeps once; runs are found again by their tags.
+
+    experiment (name of the sweep) → run of the sweep → run per trial (tags mlflow.parentRunId and trial_key)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+STATUS = {
+    "waiting": "KILLED",  # begun and interrupted; RUNNING again when it goes on
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
+_SWEEP_STATUS = {
+    "sweep_started": "RUNNING",
+    "sweep_resumed": "RUNNING",
+    "sweep_interrupted": "KILLED",
+    "sweep_finished": "FINISHED",
+}
+_LONGEST_PARAM = 6000  # characters; MLflow cuts what is longer without a word
+_BATCH_METRICS, _BATCH_PARAMS = 1000, 100  # most that MLflow takes at once
+
+
+def default_uri(folder: Path) -> str:
+    """The store beside the sweeps of a directory: runs/mlflow.db. Absolute, as working directories differ."""
+    return f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
+
+
+class MlflowMirror:
+    """One sweep in one MLflow store. Not for several threads at once; raises whatever MLflow raises.
+
+    After an exception the next replay looks MLflow's runs up again and goes on.
+    """
+
+    def __init__(self, folder: Path, name: str, uri: str) -> None:
+        self._folder, self._name, self._uri = folder.absolute(), name, uri
+        self._client: MlflowClient | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._parent = ""  # MLflow's id of the sweep's run
+        self._runs: dict[str, str] = {}  # trial key → MLflow's run id
+        self._status: dict[str, str] = {}  # run id → as last written
+        self._epochs: dict[str, int] = {}  # trial key → last epoch written
+        self._events = 0  # id of the last event written
+
+    def replay(self, ledger: Ledger) -> None:
+        """Write what is new in the ledger since the last call; all of it in the first."""
+        try:
+            self._replay(ledger)
+        except BaseException:
+            self._forget()
+            raise
+
+    def _replay(self, ledger: Ledger) -> None:
+        events = ledger.events()
+        if not events:
+            return
+        new = [event for event in events if event.id > self._events]
+        if not self._parent:
+            self._connect(events[0])
+        states = ledger.states()
+        touched = {event.key for event in new if event.key} | {key for key in self._runs if states[key] == "running"}
+        if new:
+            self._create_runs(ledger, {event.key: event for event in reversed(new) if event.key})
+        for key in sorted(touched):
+            self._write_trial(ledger, key, states[key], [event for event in new if event.key == key])
+        self._write_sweep([event for event in new if event.kind in _SWEEP_STATUS])
+        self._events = events[-1].id
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def _connect(self, first: EventRow) -> None:
+        """Find or make the experiment and the sweep's run, and adopt the trials' runs that are there."""
+        client = self._client = self._client or _client(self._uri)
+        known = client.get_experiment_by_name(self._name)
+        experiment = known.experiment_id if known else client.create_experiment(self._name, self._artifact_location())
+        # the ledger's first moment tells this sweep from an older one of the same name, whose folder was deleted
+        self._sweep = hashlib.sha256(canonical([self._name, first.time]).encode()).hexdigest()[:16]
+        self._experiment = experiment
+        for run in _search(client, experiment, f"tags.sweep_id = '{self._sweep}'"):
+            self._status[run.info.run_id] = run.info.status
+            if key := run.data.tags.get("trial_key"):
+                self._runs[key] = run.info.run_id
+            else:
+                self._parent = run.info.run_id
+        if not self._parent:
+            tags = {"sweep_id": self._sweep, "sweep": self._name, "folder": str(self._folder)}
+            run = client.create_run(experiment, _ms(first.time), tags, self._name)
+            self._status[run.info.run_id] = "RUNNING"
+            self._parent = run.info.run_id
+        for file in ("sweep.yaml", "environment.json"):
+            if (self._folder / file).is_file():
+                client.log_artifact(self._parent, str(self._folder / file))
+
+    def _artifact_location(self) -> str | None:
+        """Beside the sweeps, where MLflow is a database file; a server has its own place."""
+        if self._uri.startswith(("http:", "https:", "databricks")):
+            return None
+        return (self._folder.parent / "mlartifacts" / self._name).as_uri()
+
+    def _create_runs(self, ledger: Ledger, first_events: Mapping[str, EventRow]) -> None:
+        if not first_events:
+            return
+        places: dict[str, list[AssignmentRow]] = defaultdict(list)
+        for row in ledger.assignments():
+            places[row.key].append(row)
+        for trial in ledger.trials():
+            if trial.key in first_events:
+                self._create_run(trial, places[trial.key], first_events[trial.key].time)
+
+    def _create_run(self, trial: TrialRow, places: list[AssignmentRow], began: float) -> None:
+        client = self._client
+        assert client is not None
+        if trial.key not in self._runs:
+            tags = {"mlflow.parentRunId": self._parent, "sweep_id": self._sweep, "trial_key": trial.key}
+            run = client.create_run(self._experiment, _ms(began), tags, _run_name(trial, places))
+            self._runs[trial.key] = run.info.run_id
+            self._status[run.info.run_id] = "RUNNING"
+        elif trial.key in self._epochs:
+            return  # this mirror has written what follows
+        self._epochs[trial.key] = 0
+        from mlflow.entities import Param, RunTag
+
+        run_id = self._runs[trial.key]
+        for batch in _batches(flatten(trial.config).items(), _BATCH_PARAMS):
+            client.log_batch(run_id, params=[Param(name, value) for name, value in batch])
+        facts = {
+            "config_sha256": hashlib.sha256(canonical(trial.config).encode()).hexdigest(),
+            "data": trial.data,
+            "code": trial.code,
+            **{name: ", ".join(sorted({str(getattr(p, name)) for p in places})) for name in ("arm", "purpose")},
+            "cell": ", ".join(sorted({canonical(place.cell) for place in places})),
+        }
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in facts.items()])
+        client.log_dict(run_id, trial.config, "config.json")
+
+    # -- what happened ------------------------------------------------------------------------------------------------
+
+    def _write_trial(self, ledger: Ledger, key: str, state: str, events: list[EventRow]) -> None:
+        from mlflow.entities import Metric
+
+        client, run_id = self._client, self._runs[key]
+        assert client is not None
+        epochs = [row for row in ledger.epochs(key) if row.epoch > self._epochs[key]]
+        metrics = [
+            Metric(name, value, _ms(row.time), row.epoch) for row in epochs for name, value in row.metrics.items()
+        ]
+        last = epochs[-1].epoch if epochs else self._epochs[key]
+        for event in events:
+            if event.kind == "finished":
+                metrics += _test_metrics(event, last)
+        for batch in _batches(metrics, _BATCH_METRICS):
+            client.log_batch(run_id, metrics=batch)
+        self._epochs[key] = last
+        ends = [event.time for event in events if event.kind in ENDED or event.kind == "interrupted"]
+        self._set_status(run_id, STATUS[state], ends[-1] if ends else None, state)
+
+    def _write_sweep(self, events: list[EventRow]) -> None:
+        if events:
+            self._set_status(self._parent, _SWEEP_STATUS[events[-1].kind], events[-1].time, events[-1].kind)
+
+    def _set_status(self, run_id: str, status: str, at: float | None, state: str) -> None:
+        client = self._client
+        assert client is not None
+        if status == "RUNNING":
+            if self._status[run_id] != status:
+                client.update_run(run_id, status)
+        elif at is not None:
+            client.set_terminated(run_id, status, _ms(at))
+        else:
+            return  # the event of that end came after `events` was read: next time
+        client.set_tag(run_id, "state", state)
+        self._status[run_id] = status
+
+
+class MirrorThread:
+    """Replays a sweep's ledger in the background, until closed. MLflow may be down: then it lags, and says so once."""
+
+    def __init__(self, folder: Path, name: str, uri: str, every: float = 2.0) -> None:
+        self._folder, self._every = folder, every
+        self._mirror = MlflowMirror(folder, name, uri)
+        self._closing = threading.Event()
+        self.trouble: str | None = None  # what is wrong, as long as the mirror lags
+        self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, timeout: float = 60.0) -> None:
+        """Replay what is left, for at most so many seconds."""
+        self._closing.set()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self.trouble = self.trouble or f"MLflow did not take everything within {timeout:g} s"
+
+    def _run(self) -> None:
+        pause = self._every
+        while not self._closing.wait(pause):
+            pause = self._every if self._try() else min(4 * pause, 60.0)
+        self._try()
+
+    def _try(self) -> bool:
+        try:
+            with Ledger.read(self._folder / "ledger.db") as ledger:
+                self._mirror.replay(ledger)
+        except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow, the sweep goes on
+            self.trouble = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            return False
+        self.trouble = None
+        return True
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted path → value as text, for MLflow's params; what MLflow would cut ends in "…"."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        path = re.sub(r"[^\w.\- :/]", "_", f"{prefix}{name}")
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{path}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            flat[path] = text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"
+    return flat
+
+
+def _client(uri: str) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we try again ourselves, at leisure
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # migrations of a new database, line by line
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _test_metrics(event: EventRow, epoch: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    test = event.payload.get("test", {})
+    return [Metric(name, value, _ms(event.time), epoch) for name, value in test.items() if math.isfinite(value)]
+
+
+def _run_name(trial: TrialRow, places: list[AssignmentRow]) -> str:
+    if not places:
+        return trial.key
+    values = [f"{path.rpartition('.')[2]}={value}" for path, value in places[0].cell.items()]
+    return " ".join([places[0].arm, *values, f"seed={trial.seed}"])
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

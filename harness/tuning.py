@@ -1,0 +1,106 @@
+"""Ray Tune, made to follow a Search and to tell a Listener.
+
+Tune asks the `Asker` for trials and shows every result first to the `Hearer`, which is a stopper: before schedulers,
+callbacks and searchers see a result, the ledger has it and our own search has said whether the trial goes on.
+The `Undertaker` hears of actors that died.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from harness.attempt import Listener, Order, hear
+from harness.search import Search
+from harness.trainable import MESSAGE, ORDER
+
+if TYPE_CHECKING:
+    from harness.trials import TrialSpec
+
+
+@dataclass
+class Sweep:
+    """What the three adapters share. All of them are called by the one thread that runs Tune's loop."""
+
+    search: Search
+    listener: Listener
+    order: Callable[[TrialSpec], Order]
+    stop: Callable[[], str | None]
+    trials: dict[str, TrialSpec] = field(default_factory=dict)  # Tune's id → trial
+    error: BaseException | None = None  # the first one; Tune would wrap it in text, so it is kept and raised afterwards
+
+    @contextmanager
+    def keeping_the_error(self) -> Iterator[None]:
+        """An error on the driver's side (the ledger's disk is full) stops the sweep, and later ones add nothing."""
+        try:
+            yield
+        except Exception as error:  # raised again by RayExecutor.run, once Tune has stopped its actors
+            self.error = self.error or error
+
+    @property
+    def over(self) -> bool:
+        return self.error is not None or self.stop() is not None
+
+
+class Asker(Searcher):
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__()
+        self._sweep = sweep
+
+    def suggest(self, trial_id: str) -> Any:  # a config, FINISHED, or None: nothing now
+        with self._sweep.keeping_the_error():
+            trial = None if self._sweep.over else self._sweep.search.suggest()
+            if trial is not None:
+                self._sweep.trials[trial_id] = trial
+                return {ORDER: json.dumps(asdict(self._sweep.order(trial)))}
+        return Searcher.FINISHED if self._sweep.over or self._sweep.search.exhausted else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass  # Tune's snapshots are never restored: the ledger is replayed into a fresh search
+
+
+class Hearer(tune.Stopper):
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        with self._sweep.keeping_the_error():
+            trial = self._sweep.trials[trial_id]
+            return not self._sweep.over and hear(trial, result[MESSAGE], self._sweep.search, self._sweep.listener)
+        return True
+
+    def stop_all(self) -> bool:
+        return self._sweep.over
+
+
+class Undertaker(tune.Callback):
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        with self._sweep.keeping_the_error():
+            reason = f"the worker died: {_cause(trial)}"
+            self._sweep.listener.ended(self._sweep.trials[trial.trial_id], "interrupted", {"reason": reason})
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        with self._sweep.keeping_the_error():
+            ours = self._sweep.trials[trial.trial_id]
+            self._sweep.listener.ended(ours, "failed", {"traceback": f"the worker died: {_cause(trial)}"})
+            self._sweep.search.ended(ours, "failed")
+
+
+def _cause(trial: Any) -> str:
+    """What Ray says of the latest death of the trial's actor."""
+    if not trial.error_file or not Path(trial.error_file).is_file():
+        return "Ray gives no reason"
+    return Path(trial.error_file).read_text().rpartition("Failure # ")[2].partition("\n")[2].strip()

@@ -1,0 +1,49 @@
+"""Ray is started once for all tests; MLflow's schema is made once and copied."""
+
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # tests import tests.harness.fake, also under importlib mode
+
+
+@pytest.fixture(scope="session")
+def ray_on_two_cpus() -> Iterator[None]:
+    import ray
+    from ray import cloudpickle
+
+    from tests.harness import fake
+
+    cloudpickle.register_pickle_by_value(fake)  # workers do not have the tests on their path
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=80 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from harness.tracking import _client
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    _client(f"sqlite:///{database}").search_experiments()  # the first use makes the schema, which takes seconds
+    return database
+
+
+@pytest.fixture
+def runs(tmp_path: Path, migrated_database: Path) -> Path:
+    """A directory for sweeps, with an empty MLflow store in its default place."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copy(migrated_database, folder / "mlflow.db")
+    return folder
