@@ -1,0 +1,113 @@
+"""What a report is made of, before any format: values apart from their display, and where each value came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Value:
+    raw: Any  # goes to CSV
+    text: str  # is shown
+    keys: tuple[str, ...] = ()  # of the trials behind it
+    tone: str = ""  # pass | warn | fail | muted
+    colour: str = ""  # class of an arm's colour
+    strong: bool = False
+
+
+def plain(raw: Any, text: str | None = None) -> Value:
+    return Value(raw, str(raw) if text is None else text)
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str  # of the CSV file
+    caption: str
+    columns: list[str]
+    rows: list[list[Value]]
+    provenance: bool = False  # rows open the trials that they came from
+
+    def frame(self) -> pd.DataFrame:
+        frame = pd.DataFrame([[value.raw for value in row] for row in self.rows], columns=self.columns)
+        if self.provenance:
+            frame["trial keys"] = [" ".join(keys_of(row)) for row in self.rows]
+        return frame
+
+    @property
+    def has_numbers(self) -> bool:
+        return any(self.numeric(column) for column in range(len(self.columns)))
+
+    def numeric(self, column: int) -> bool:
+        raws = [row[column].raw for row in self.rows if row[column].raw is not None]
+        return bool(raws) and all(isinstance(raw, int | float) and not isinstance(raw, bool) for raw in raws)
+
+
+def keys_of(row: Sequence[Value]) -> list[str]:
+    return list(dict.fromkeys(key for value in row for key in value.keys))
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str  # of the PNG, SVG and CSV files
+    caption: str
+    alt: str
+    svg: str
+    png: bytes
+    data: pd.DataFrame
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Prose:
+    paragraphs: list[str]
+
+
+@dataclass(frozen=True)
+class Items:
+    items: list[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    caption: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+
+
+Block = Table | Figure | Prose | Items | Code | Heading
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Card:
+    """The decision, on one screen."""
+
+    question: str
+    answer: str  # one sentence
+    strength: str  # decided | equivalent | leaning | undecided | invalid
+    strength_note: str
+    facts: list[tuple[str, str, tuple[str, ...]]]  # label, text, trial keys
+    changes: list[str]  # what would change the answer
+    command: str  # the next sweep
+    command_note: str  # why, and its price
+    figure: Figure | None
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    card: Card
+    sections: list[Section]
+    footer: str

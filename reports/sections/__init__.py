@@ -1,0 +1,1 @@
+"""One file per section of a report: a Study goes in, a Section comes out."""

@@ -1,0 +1,272 @@
+"""The decision card: question, answer in one sentence, effect, strength, cost, what would change it, what next."""
+
+import shlex
+
+from reports import figures
+from reports import statistics as st
+from reports.content import Card, Figure
+from reports.evidence import Arm, Cell, Contrast, Study
+from reports.sections.factor import raw_frame
+from reports.sections.gate import WARN, Check, failures
+from reports.sections.lambda_ import LAMBDA, Plateau, plateau, sweeps_lambda
+from reports.sections.reproduce import folder_text
+from reports.wording import (
+    amount,
+    count,
+    difference_unit,
+    duration,
+    interval_text,
+    listing,
+    minus,
+    name_text,
+    number,
+    unit,
+)
+
+_NOTES = {
+    st.DECIDED: "the interval of the difference excludes every difference too small to matter",
+    st.EQUIVALENT: "the interval of the difference lies inside what is too small to matter",
+    st.LEANING: "the interval excludes zero, but not differences too small to matter",
+    st.UNDECIDED: "the evidence allows no conclusion",
+    st.INVALID: "a check of the validity gate failed: no conclusion may be drawn",
+}
+_MOST_SEEDS = 50  # beyond this, more seeds are no sensible next step
+
+
+def card(study: Study, checks: list[Check]) -> Card:
+    failed = failures(checks)
+    strength = st.INVALID if failed else study.primary.verdict if study.primary else st.UNDECIDED
+    command, note = _next(study, checks, strength)
+    note_of_strength = _NOTES[strength]
+    if strength == st.UNDECIDED and study.primary is None:
+        note_of_strength = "there are no two results to compare"
+    return Card(
+        question=name_text(str(study.sweep.spec.get("question") or f"What does the sweep {study.sweep.name} show?")),
+        answer=answer(study, strength, failed),
+        strength=strength,
+        strength_note=note_of_strength,
+        facts=[*_effect(study), ("Cost", _cost(study), ())],
+        changes=_changes(study, checks, strength),
+        command=command,
+        command_note=note,
+        figure=_figure(study),
+    )
+
+
+# -- the sentence -----------------------------------------------------------------------------------------------------
+
+
+def answer(study: Study, strength: str, failed: list[Check]) -> str:
+    """One sentence, in plain text."""
+    if failed:
+        what = "; ".join(f"{check.name.lower()}: {check.finding}" for check in failed[:2])
+        more = f" (and {count(len(failed) - 2, 'more failed check')})" if len(failed) > 2 else ""
+        return f"No valid answer: {what}{more}."
+    lead = study.leads
+    if lead is None or lead.selected is None or lead.selected.estimate is None:
+        return "No answer yet: no arm has finished."
+    clauses = [_headline(study, lead, lead.selected), *_lambda_clauses(lead), *_contrast_clause(study, strength)]
+    return "; ".join(clauses) + "."
+
+
+def _headline(study: Study, arm: Arm, cell: Cell) -> str:
+    estimate = cell.estimate
+    assert estimate is not None
+    percent = f" {unit(study.judge)}" if unit(study.judge) else ""
+    interval = "" if estimate.low is None else f" {interval_text(estimate.low, estimate.high or 0.0, study.judge)}"
+    value = f"{study.judge_text} {minus(amount(estimate.mean, study.judge))}{percent}{interval}"
+    n = f"n = {count(estimate.n, 'seed')}"
+    if not cell.values:
+        return f"{name_text(arm.name)} reaches {value} ({n})"
+    advice = f"Use {cell.text}" if len(arm.cells) > 1 else cell.text
+    return f"{advice}: {value} ({n})"
+
+
+def _lambda_clauses(arm: Arm) -> list[str]:
+    if not sweeps_lambda(arm):
+        return []
+    said = []
+    flat = plateau(arm)
+    if flat is not None:
+        said.append(_plateau_text(flat))
+    zero = [cell for cell in arm.cells if cell.values[LAMBDA] == 0 and len(cell.rows)]
+    ends = {what: sum(cell.count(what) for cell in zero) for what in ("collapsed", "diverged")}
+    planned = sum(cell.planned for cell in zero)
+    for what, word in (("collapsed", "collapses"), ("diverged", "diverges")):
+        if ends[what]:
+            said.append(f"λ = 0 {word}" + ("" if ends[what] == planned else f" in {ends[what]} of {planned}"))
+    return said
+
+
+def _plateau_text(flat: Plateau) -> str:
+    if flat.cells == 1:
+        return "no neighbouring λ is within one standard error"
+    return f"any tried λ from {number(flat.low)} to {number(flat.high)} is within one standard error on validation"
+
+
+def _contrast_clause(study: Study, strength: str) -> list[str]:
+    contrast = study.primary
+    if contrast is None:
+        return []
+    if contrast.estimate is None:
+        return [f"the difference to {contrast.b_text} is not known: {strength}"]
+    tuned = _untuned(study, contrast)
+    return [f"against {contrast.b_text}{tuned} the difference is {_difference_text(study, contrast)}: "
+            f"{_strength_text(study, contrast, strength)}"]  # fmt: skip
+
+
+def _untuned(study: Study, contrast: Contrast) -> str:
+    """Names a rival that ran one setting only, where the leading arm could choose."""
+    lead = study.leads
+    rival = next((arm for arm in study.arms if arm.name == contrast.b.arm and arm.encoder == contrast.b.encoder), None)
+    if lead is None or rival is None or rival is lead or rival.is_floor:
+        return ""
+    return (
+        " (one setting, not tuned)" if len(lead.cells) > 1 and len(rival.cells) == 1 and not contrast.b.values else ""
+    )
+
+
+def _difference_text(study: Study, contrast: Contrast) -> str:
+    estimate = contrast.estimate
+    assert estimate is not None
+    shown = minus(f"{'+' if estimate.mean >= 0 else ''}{amount(estimate.mean, study.judge)}")
+    if estimate.low is not None and estimate.high is not None:
+        shown += f" {interval_text(estimate.low, estimate.high, study.judge)}"
+    return f"{shown} {difference_unit(study.judge)}".strip()
+
+
+def _strength_text(study: Study, contrast: Contrast, strength: str) -> str:
+    estimate = contrast.estimate
+    if estimate is None or strength not in (st.DECIDED, st.LEANING):
+        return strength
+    winner = contrast.a_text if study.sign * estimate.mean > 0 else contrast.b_text
+    return f"{strength}, for {winner}"
+
+
+# -- effect and cost --------------------------------------------------------------------------------------------------
+
+
+def _effect(study: Study) -> list[tuple[str, str, tuple[str, ...]]]:
+    contrast = study.primary
+    if contrast is None or contrast.estimate is None:
+        return [("Effect", "not known", ())]
+    n = count(contrast.estimate.n, "pair of seeds").replace("pair of seedss", "pairs of seeds")
+    rule = f"95 % interval by {contrast.estimate.how}" if contrast.estimate.low is not None else contrast.estimate.how
+    chance = f"; P({contrast.a_text} better) = {contrast.superiority:.2f}" if contrast.superiority is not None else ""
+    text = f"{contrast.a_text} − {contrast.b_text}: {_difference_text(study, contrast)} ({rule}, {n}{chance})"
+    return [("Effect", text, contrast.keys)]
+
+
+def _cost(study: Study) -> str:
+    trials = study.sweep.trials.drop_duplicates("key")
+    seconds = float(trials["seconds"].sum())
+    return (
+        f"{count(len(trials), 'trial')}, {count(int(trials['done'].sum()), 'epoch')}, "
+        f"{seconds:,.0f} device-seconds ({duration(seconds)})"
+    )
+
+
+def _figure(study: Study) -> Figure | None:
+    contrast = study.primary
+    if contrast is None or contrast.estimate is None:
+        return None
+    points = difference_unit(study.judge)
+    label = f"{figures.short_name(contrast.a_text, 18)} − {figures.short_name(contrast.b_text, 18)}"
+    shown = _difference_text(study, contrast)
+    text = figures.Text(
+        "effect",
+        f"Difference in {study.judge_text}, n = {contrast.estimate.n} paired seeds (dots); the band is the region of "
+        f"practical equivalence, ±{study.rope:g} {points}".rstrip()
+        + ".",
+        f"Difference {contrast.a_text} − {contrast.b_text}: {shown}.",
+        raw_frame(study, [contrast.a, contrast.b]),
+    )
+    return figures.effect(text, contrast.estimate, contrast.differences.tolist(), study.rope,
+                          f"{label} ({points})" if points else label)  # fmt: skip
+
+
+# -- what next --------------------------------------------------------------------------------------------------------
+
+
+def _changes(study: Study, checks: list[Check], strength: str) -> list[str]:
+    said = [f"{check.name}: {check.finding}." for check in failures(checks)]
+    contrast = study.primary
+    if strength in (st.UNDECIDED, st.LEANING) and contrast is not None:
+        needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope, _MOST_SEEDS)
+        said.append(
+            f"More seeds: about {needed} pairs would settle it if mean and spread stay as they are." if needed
+            else "More seeds alone will hardly settle it: the difference lies near the edge of what matters, or varies "
+            f"too much for {_MOST_SEEDS} pairs." if len(contrast.differences) > 1
+            else "More seeds: one has no spread, hence no interval."
+        )  # fmt: skip
+    if strength in (st.DECIDED, st.EQUIVALENT):
+        points = difference_unit(study.judge)
+        said.append(
+            f"Another idea of what matters: the verdict holds for a ROPE of ±{study.rope:g} {points}".rstrip() + "."
+        )
+    flagged = [check for check in checks if check.result == WARN and check.name in _LIMITING]
+    said += [f"{_LIMITING[check.name]} ({check.finding})." for check in flagged]
+    return said or ["Another data set, encoder or schedule: all were held fixed."]
+
+
+_LIMITING = {
+    "Best value inside the range tried": "A wider range",
+    "Equal tuning budget": "The same tuning for both arms",
+    "Curves have settled": "Longer training",
+    "Infeasible trials": "Stable settings for what diverged or collapsed",
+}
+
+
+def _next(study: Study, checks: list[Check], strength: str) -> tuple[str, str]:
+    """A command that can be pasted, with why and its price."""
+    folder = folder_text(study)
+    states = set(study.sweep.trials["state"])
+    if states & {"waiting", "running"}:
+        return f"harness resume {shlex.quote(folder)}", f"Finish what is planned{_price(study, _open_trials(study))}."
+    if "failed" in states:
+        key = study.sweep.trials.loc[study.sweep.trials["state"] == "failed", "key"].iloc[0]
+        where = shlex.quote(folder)
+        return f"harness show {key} --dir {where}", "See why a trial failed before anything is run again."
+    if [check for check in failures(checks)]:
+        return (
+            f"harness plan {shlex.quote(folder)}/sweep.yaml",
+            "Correct what failed in a copy of the sweep, then price it.",
+        )
+    used = sorted(study.evidence["seed"].dropna().astype(int).unique())
+    if strength in (st.UNDECIDED, st.LEANING) and study.primary is not None:
+        needed = st.pairs_needed(study.primary.differences.to_numpy(), study.rope, _MOST_SEEDS) or max(
+            10, len(used) * 2
+        )
+        return _more_seeds(study, list(range(needed)), f"{needed}-seeds", "More seeds for the same question")
+    first = max(used, default=-1) + 1
+    return _more_seeds(
+        study, list(range(first, first + max(len(used), 5))), "fresh", "The same question on fresh seeds"
+    )
+
+
+def _more_seeds(study: Study, seeds: list[int], suffix: str, why: str) -> tuple[str, str]:
+    spec = study.sweep.spec
+    key = "confirm.seeds" if (study.sweep.trials["purpose"] == "confirm").any() and spec.get("confirm") else "seeds"
+    value = str(len(seeds)) if seeds == list(range(len(seeds))) else str(seeds).replace(" ", "")
+    name = f"{study.sweep.name}-{suffix}"[:64]
+    parts = ["harness", "run", f"{folder_text(study)}/sweep.yaml", "--set", f"name={name}", "--set", f"{key}={value}"]
+    places = sum(1 for cell in study.cells if len(cell.rows))
+    return shlex.join(parts), f"{why}{_price(study, places * len(seeds))}."
+
+
+def _price(study: Study, trials: int) -> str:
+    done = study.evidence.drop_duplicates("key")
+    seconds = done.loc[done["state"] == "finished", "seconds"].mean()
+    known = seconds == seconds
+    return f": {count(trials, 'trial')}" + (
+        f", about {duration(trials * float(seconds))} of device time" if known else ""
+    )
+
+
+def _open_trials(study: Study) -> int:
+    trials = study.sweep.trials.drop_duplicates("key")
+    return int(trials["state"].isin(["waiting", "running"]).sum())
+
+
+def title(study: Study) -> str:
+    return f"{name_text(study.sweep.name)}: {listing([name_text(arm.name) for arm in study.arms][:4])}"
