@@ -1,7 +1,7 @@
 """Checkpoints: one file, whole or not at all, recognised when broken, never unpickled.
 
-`last.pt` holds the newest state, `previous.pt` the one before. A file is torch's format followed by its own SHA-256, so a
-truncated or damaged one is told from a good one before anything of it is used.
+`last.pt` holds the newest state, `previous.pt` the one before. A file is torch's format followed by its own SHA-256, so
+a truncated or damaged one is told from a good one before anything of it is used.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ class CheckpointError(Exception):
 
 
 def write(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) as last.pt. OSError (a full disk) leaves the old files."""
+    """Write `state` (tensors and plain values) as last.pt; OSError (a full disk) leaves the old files."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -34,8 +34,8 @@ def write(folder: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         if (folder / LAST).exists():
-            os.replace(folder / LAST, folder / PREVIOUS)
-        os.replace(temporary, folder / LAST)
+            (folder / LAST).replace(folder / PREVIOUS)
+        temporary.replace(folder / LAST)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(folder)

@@ -154,7 +154,7 @@ class ViewsConfig(Part):
     recipe: Literal["paper", "crop", "digits"] = "paper"  # TrainConfig takes `digits` for the data set digits
     global_views: int = Field(2, ge=1)  # large crops; they make the centre of the prediction loss
     local_views: int = Field(2, ge=0)  # small crops; 6 in the paper
-    local_size: int | None = Field(None, ge=4)  # side of a local crop, pixels; None: 98/224 of the global, to 4 pixels
+    local_size: int | None = Field(None, ge=4)  # side of a local crop, pixels; None: 98/224 of the global, 8 at least
     global_scale: tuple[Probability, Probability] = (0.3, 1.0)  # area of a global crop, share of the image
     local_scale: tuple[Probability, Probability] = (0.05, 0.3)  # area of a local crop, share of the image
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)  # width / height of a crop
@@ -236,7 +236,7 @@ class TrainConfig(Part):
             views = {"recipe": "digits" if data.get("name", "digits") == "digits" else "paper", **views}
             size = data.get("size", DataConfig.model_fields["size"].default)
             if views.get("local_size") is None and isinstance(size, int):
-                views["local_size"] = max(4, round(size * 98 / 224 / 4) * 4)
+                views["local_size"] = max(8, round(size * 98 / 224 / 4) * 4)
             raw = {**raw, "views": views}
         return raw
 
@@ -249,6 +249,11 @@ class TrainConfig(Part):
     def _consistent(self) -> Self:
         if self.method.name == "vicreg" and self.views.global_views < 2:
             raise ValueError("vicreg compares two global views; set views.global_views to 2 or more")
+        if self.encoder.name == "small_resnet" and self.views.local_views and (self.views.local_size or 8) < 8:
+            raise ValueError(
+                f"small_resnet halves a view three times; views.local_size must be 8 or more, "
+                f"not {self.views.local_size}"
+            )
         if self.encoder.name == "small_vit":
             patch = self.encoder.patch or 4
             for what, side in (("data.size", self.data.size), ("views.local_size", self.views.local_size or patch)):

@@ -3,7 +3,8 @@
 `digits` ships with scikit-learn. Any other name is a folder under `data.root` that holds either Hugging Face image
 Parquet (files named after their split) or class folders (with or without `train`, `val`, `test` above them). Without
 a test split, val is the test (as with ImageNet); without both, test is a fifth of the images, by class. A val split not
-given is a share of train, by class. The draws are fixed, the same for all trials. Decoded images are kept once per source and size in a memory map that all trials of a machine share.
+given is a share of train, by class. The draws are fixed, the same for all trials. Decoded images are kept once per
+source and size in a memory map that all trials of a machine share.
 """
 
 import hashlib
@@ -25,14 +26,8 @@ from lejepa.config import DataConfig, nearest
 
 _PROTOCOL = 1  # of decoding and splitting: part of the fingerprint
 _SPLITS = ("train", "val", "test")
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+_SPLIT_WORDS = {"train": "train", "training": "train", "test": "test"}
+_SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 

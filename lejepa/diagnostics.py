@@ -23,17 +23,16 @@ def effective_rank(features: Tensor) -> float:
     return float((-torch.special.xlogy(p, p).sum()).exp())
 
 
-def describe(embeddings: Tensor, projections: Tensor) -> dict[str, float]:
-    """`std` (mean per-dim deviation of the projections), `rankme` and `effective_rank` of the embeddings, `collapsed`.
+def spread(embeddings: Tensor) -> dict[str, float]:
+    """`rankme` and `effective_rank`."""
+    return {"rankme": rankme(embeddings), "effective_rank": effective_rank(embeddings)}
+
+
+def collapse(embeddings: Tensor, projections: Tensor) -> dict[str, float]:
+    """`std`, the mean per-dim deviation of the projections, and `collapsed`.
 
     collapsed is 1 where the projections have all but stopped varying (deviation < 0.1) or the embeddings lie on a line
     (effective rank < 2), else 0.
     """
     std = float(projections.double().std(0).mean())
-    rank = effective_rank(embeddings)
-    return {
-        "std": std,
-        "rankme": rankme(embeddings),
-        "effective_rank": rank,
-        "collapsed": float(std < COLLAPSED_STD or rank < COLLAPSED_RANK),
-    }
+    return {"std": std, "collapsed": float(std < COLLAPSED_STD or effective_rank(embeddings) < COLLAPSED_RANK)}

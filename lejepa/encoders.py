@@ -61,12 +61,13 @@ def build_encoder(config: TrainConfig, channels: int) -> tuple[nn.Module, int]:
     import timm
 
     options: dict[str, Any] = dict(pretrained=False, num_classes=0, in_chans=channels, drop_path_rate=c.drop_path)
-    for flexible in (dict(img_size=config.data.size, dynamic_img_size=True), dict(img_size=config.data.size), {}):
+    sized: dict[str, Any] = dict(img_size=config.data.size)
+    for flexible in (sized | dict(dynamic_img_size=True), sized, {}):
         try:
-            model = timm.create_model(c.name, **options, **flexible)
+            model: Any = timm.create_model(c.name, **options, **flexible)
         except TypeError:
             continue  # this family does not know the option
-        return model, model.num_features
+        return model, int(model.num_features)
     raise ValueError(f"timm cannot build {c.name} with {options}")
 
 
@@ -97,7 +98,7 @@ def check_encoder(config: TrainConfig) -> None:
     """Build the encoder and show it one image of every view size; ValueError, ready for users, where it cannot."""
     if config.method.name == "pixels":
         return
-    views = config.views
+    views, name = config.views, config.encoder.name
     sizes = {config.data.size} | ({views.local_size or config.data.size} if views.local_views else set())
     with torch.random.fork_rng(devices=[]):
         encoder, dim = build_encoder(config, channels=3)
@@ -107,11 +108,9 @@ def check_encoder(config: TrainConfig) -> None:
                     shape = tuple(encoder.eval()(torch.zeros(2, 3, size, size)).shape)
             except (RuntimeError, AssertionError, ValueError) as error:
                 hint = "; set views.local_views to 0" if size != config.data.size else ""
-                raise ValueError(
-                    f"encoder {config.encoder.name} cannot take {size} px images: {error}{hint}"
-                ) from error
+                raise ValueError(f"encoder {name} cannot take {size} px images: {error}{hint}") from error
             if shape != (2, dim):
-                raise ValueError(f"encoder {config.encoder.name} gives {shape} for 2 images, not one embedding each")
+                raise ValueError(f"encoder {name} gives {shape} for 2 images, not one embedding each")
 
 
 def build_projector(config: ProjectorConfig, dim: int, *, last_bias: bool = True) -> nn.Sequential:

@@ -50,11 +50,11 @@ def linear_probe(train: Features, query: Features, classes: int, *, ridge: float
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(F.linear(train.x, weight, bias), train.y) + ridge / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return accuracy(F.linear(query.x, weight, bias), query.y)
 
 
@@ -111,7 +111,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 class OnlineProbe(nn.Module):
-    """Layer norm and a linear layer, trained along on detached embeddings with its own AdamW; never moves the encoder."""
+    """Layer norm and a linear layer with their own AdamW, on detached embeddings: the encoder never feels them."""
 
     def __init__(self, dim: int, classes: int, config: ProbeConfig) -> None:
         super().__init__()
@@ -124,5 +124,5 @@ class OnlineProbe(nn.Module):
 
     def learn(self, embeddings: Tensor, labels: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(self(embeddings.detach()), labels).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(self(embeddings.detach()), labels).backward()
         self.optimizer.step()

@@ -4,8 +4,8 @@ Project embeddings on random unit directions and test each projection against N(
 
     EP(x) = N · ∫ |φ̂(t) − φ(t)|² w(t) dt,    φ̂(t) = mean_n exp(i·t·x_n),    φ(t) = w(t) = exp(−t²/2),
 
-by the trapezoid rule on [−t_max, t_max]; the integrand is even, so [0, t_max] is integrated and doubled. Readings at the
-defaults (t_max 3, 17 knots): 1.0525 in expectation on iid N(0, 1) at any N, 0.402·N where all samples are 0.
+by the trapezoid rule on [−t_max, t_max]; the integrand is even, so [0, t_max] is integrated and doubled. Readings at
+the defaults (t_max 3, 17 knots): 1.0525 in expectation on iid N(0, 1) at any N, 0.402·N where all samples are 0.
 """
 
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from lejepa.seeding import generator
 
 # Elements of one block of columns: its working set of a few such arrays stays in a core's L2 cache.
 _BLOCK = 1 << 16
@@ -126,8 +128,7 @@ class SIGReg(nn.Module):
 
     def directions(self, dim: int, *, step: int, device: torch.device | str = "cpu") -> Tensor:
         """(dim, slices) float32, columns uniform on the unit sphere."""
-        generator = torch.Generator(device).manual_seed((self.seed << 32) + step)
-        gaussian = torch.randn(dim, self.slices, generator=generator, device=device)
+        gaussian = torch.randn(dim, self.slices, generator=generator(self.seed, step, device=device), device=device)
         return nn.functional.normalize(gaussian, dim=0)
 
     def forward(self, z: Tensor, *, step: int) -> Tensor:

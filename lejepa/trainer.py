@@ -26,8 +26,11 @@ from lejepa.config import TrainConfig
 from lejepa.data import DataError, Dataset, Split, load
 from lejepa.methods import build_method
 from lejepa.probes import Features, OnlineProbe
+from lejepa.seeding import generator
 from lejepa.sigreg import SIGReg
 from lejepa.views import Multicrop
+
+_ORDER, _VIEWS = 1, 2  # what a generator is for
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Trainer:
         self.steps = self.steps_per_epoch * config.epochs
 
         torch.manual_seed(config.seed)
-        self.method = build_method(config, self.data.channels).to(self.device, memory_format=torch.channels_last)
+        self.method = build_method(config, self.data.channels).to(self.device).to(memory_format=torch.channels_last)
         dim = self.method.embedding_dim if config.probe.on == "embedding" else config.projector.dim
         self.probe = OnlineProbe(self.method.embedding_dim, len(self.data.classes), config.probe).to(self.device)
         self.optimizer = _optimizer(self.method, config)
@@ -115,7 +118,7 @@ class Trainer:
         for i, index in enumerate(self._batches()):
             step = self.epoch * self.steps_per_epoch + i
             images = self.data.train.images[index].to(self.device, non_blocking=True)
-            views = self.multicrop(images, _generator(self.config.seed, step, stream=1))
+            views = self.multicrop(images, generator(self.config.seed, _VIEWS, step))
             rate = learning_rate(step, self.steps, self.steps_per_epoch, self.config)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
@@ -137,7 +140,7 @@ class Trainer:
 
     def _batches(self) -> tuple[Tensor, ...]:
         """The epoch's batches of indices; the last, incomplete one is dropped."""
-        order = torch.randperm(len(self.data.train), generator=_generator(self.config.seed, self.epoch, stream=0))
+        order = torch.randperm(len(self.data.train), generator=generator(self.config.seed, _ORDER, self.epoch))
         return order[: self.steps_per_epoch * self.config.batch_size].split(self.config.batch_size)
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
@@ -148,6 +151,8 @@ class Trainer:
         if done % self.config.probe.every and done != self.config.length:
             return {}
         embeddings, projections = self._embed(self.data.val)
+        if not (embeddings.isfinite().all() and projections.isfinite().all()):
+            raise Diverged(done, done * self.steps_per_epoch - 1, "the embeddings of val are not finite")
         scores = probes.evaluate(
             self._features(self.data.train), self._select(embeddings, projections, self.data.val), *self._probe_settings
         )
@@ -155,11 +160,11 @@ class Trainer:
             with torch.no_grad():
                 scores["online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))
         metrics = {f"val/{name}": value for name, value in scores.items()}
-        for name, value in diagnostics.describe(embeddings, projections).items():
-            metrics[f"diag/{name}"] = value
-        sample = projections[: self.config.batch_size].unsqueeze(0)
-        metrics["diag/sigreg"] = float(SIGReg(1024)(sample, step=0))
-        return metrics
+        described = diagnostics.spread(embeddings)
+        if self.method.trains:
+            described |= diagnostics.collapse(embeddings, projections)
+            described["sigreg"] = float(SIGReg()(projections[: self.config.batch_size].unsqueeze(0), step=0))
+        return metrics | {f"diag/{name}": value for name, value in described.items()}
 
     def test(self) -> dict[str, float]:
         """`test/…` accuracies of the probes fitted on train. The only place where test labels are read."""
@@ -272,11 +277,6 @@ def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
         {"params": [nn.Parameter(torch.zeros(1))], "scale": 1.0}
     ]
     return torch.optim.AdamW(groups, lr=config.optimizer.lr, betas=config.optimizer.betas)
-
-
-def _generator(seed: int, count: int, *, stream: int) -> torch.Generator:
-    """A CPU generator that is a function of the seed, an epoch or step, and what it is for."""
-    return torch.Generator().manual_seed((seed << 32) + (count << 2) + stream)
 
 
 def _check_finite(totals: dict[str, Tensor], epoch: int, step: int) -> None:

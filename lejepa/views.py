@@ -99,8 +99,9 @@ class _Draws:
     def __init__(self, count: int, generator: torch.Generator, device: torch.device) -> None:
         self.count, self.generator, self.device = count, generator, device
 
-    def uniform(self, low: float, high: float) -> Tensor:
-        u = torch.rand(self.count, generator=self.generator)
+    def uniform(self, low: float, high: float, tries: int = 1) -> Tensor:
+        """(count,), or (tries, count) for more than one."""
+        u = torch.rand(tries, self.count, generator=self.generator).squeeze(0)
         return (low + (high - low) * u).to(self.device, non_blocking=True)
 
     def chance(self, probability: float) -> Tensor:
@@ -115,13 +116,16 @@ def crop_boxes(
 ) -> Tensor:
     """Affine maps (B, 2, 3) from the crop's [−1, 1]² to the image's: torchvision's RandomResizedCrop, batched.
 
-    Area uniform in `scale`, aspect log-uniform in `ratio`, position uniform. A box too wide or too high for the image is
-    cut to it (torchvision tries ten times, then falls back to the centre).
+    Area uniform in `scale`, aspect log-uniform in `ratio`, the first of ten draws that fits into the image (else the
+    last, cut to it), position uniform.
     """
-    area = draw.uniform(*scale)
-    aspect = draw.uniform(math.log(ratio[0]), math.log(ratio[1])).exp()
-    width = (area * aspect).sqrt().clamp(max=1)
-    height = (area / aspect).sqrt().clamp(max=1)
+    area = draw.uniform(*scale, tries=10)
+    aspect = draw.uniform(math.log(ratio[0]), math.log(ratio[1]), tries=10).exp()
+    width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
+    fits = (width <= 1) & (height <= 1)
+    fits[-1] = True
+    first = fits.to(torch.uint8).argmax(0, keepdim=True)
+    width, height = (side.gather(0, first).squeeze(0).clamp(max=1) for side in (width, height))
     x = draw.uniform(-1, 1) * (1 - width)
     y = draw.uniform(-1, 1) * (1 - height)
     mirror = torch.where(draw.chance(flip), -1.0, 1.0)

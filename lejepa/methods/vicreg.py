@@ -13,7 +13,7 @@ class Vicreg(Method):
     """Facts from facebookresearch/vicreg. Two global views; local views are not made. Evaluates the encoder.
 
     The reference's expander is 8192-8192-8192; here its width follows `projector`, as for every method, and its last
-    layer has neither bias nor BatchNorm. Each view goes through encoder and expander by itself, with its own batch statistics.
+    layer has neither bias nor BatchNorm. Each view goes through encoder and expander alone, with its own statistics.
     """
 
     def __init__(self, config: TrainConfig, channels: int) -> None:

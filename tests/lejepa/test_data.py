@@ -1,0 +1,188 @@
+"""Data: splits are disjoint, stratified and fixed; sources agree; what cannot be read is named."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from lejepa.config import DataConfig
+from lejepa.data import DataError, fingerprint, load
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path / "cache"))
+
+
+def picture(seed: int, side: int = 20) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def png(seed: int) -> bytes:
+    out = io.BytesIO()
+    picture(seed).save(out, "PNG")
+    return out.getvalue()
+
+
+def write_parquet(path: Path, seeds: range, column: str = "label") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {"image": [{"bytes": png(s), "path": None} for s in seeds], column: [s % 3 for s in seeds]}
+    pq.write_table(pa.table(rows), path)
+
+
+def write_folder(folder: Path, seeds: range) -> None:
+    for s in seeds:
+        target = folder / f"class{s % 3}" / f"{s:03}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(png(s))
+
+
+def test_digits_split_by_class_without_overlap() -> None:
+    data = load(DataConfig(name="digits", size=16, val_fraction=0.25))
+    assert [len(s) for s in (data.train, data.val, data.test)] == [1079, 359, 359]
+    assert data.train.images.dtype == torch.uint8
+    assert data.train.images.shape[1:] == (1, 16, 16)
+    for split in (data.train, data.val, data.test):
+        share = torch.bincount(split.labels, minlength=10) / len(split)
+        assert (share - 0.1).abs().max() < 0.01
+    rows = [set(map(bytes, split.images.flatten(1).numpy())) for split in (data.train, data.val, data.test)]
+    assert len(rows[0] | rows[1] | rows[2]) == sum(map(len, rows))  # the digits have no duplicates, so nor do splits
+
+
+def test_the_draw_of_the_splits_is_fixed_and_limit_keeps_val_and_test() -> None:
+    whole, again = load(DataConfig(size=8)), load(DataConfig(size=8))
+    few = load(DataConfig(size=8, limit=100))
+    assert torch.equal(whole.train.images, again.train.images)
+    assert len(few.train) == pytest.approx(100, abs=5)
+    assert torch.equal(few.val.images, whole.val.images)
+    assert torch.equal(few.test.images, whole.test.images)
+
+
+def test_the_fingerprint_follows_what_a_training_sees(tmp_path: Path) -> None:
+    base = fingerprint(DataConfig(size=8))
+    assert base == fingerprint(DataConfig(size=8))
+    others = [DataConfig(size=16), DataConfig(size=8, val_fraction=0.2), DataConfig(size=8, limit=50)]
+    assert len({base, *map(fingerprint, others)}) == 4
+    write_folder(tmp_path / "pets", range(30))
+    config = DataConfig(name="pets", root=tmp_path, size=8)
+    before = fingerprint(config)
+    (tmp_path / "pets/class0/000.png").write_bytes(png(99))
+    assert fingerprint(config) != before
+
+
+def test_parquet_and_class_folders_with_the_same_images_agree(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "table" / "train-00000.parquet", range(30))
+    write_parquet(tmp_path / "table" / "test-00000.parquet", range(30, 42))
+    write_folder(tmp_path / "folder" / "train", range(30))
+    write_folder(tmp_path / "folder" / "test", range(30, 42))
+    table, folder = (load(DataConfig(name=n, root=tmp_path, size=20, val_fraction=0.2)) for n in ("table", "folder"))
+    assert table.classes == ("0", "1", "2")
+    assert folder.classes == ("class0", "class1", "class2")
+    for a, b in ((table.test, folder.test), (table.train, folder.train), (table.val, folder.val)):
+        assert sorted(map(bytes, a.images.flatten(1).numpy())) == sorted(map(bytes, b.images.flatten(1).numpy()))
+    expected = np.asarray(picture(30)).transpose(2, 0, 1)
+    assert any(np.array_equal(image.numpy(), expected) for image in table.test.images)
+
+
+def test_with_val_but_no_test_val_is_the_test(tmp_path: Path) -> None:
+    write_folder(tmp_path / "net" / "train", range(30))
+    write_folder(tmp_path / "net" / "val", range(30, 36))
+    data = load(DataConfig(name="net", root=tmp_path, size=8, val_fraction=0.2))
+    assert (len(data.train), len(data.val), len(data.test)) == (24, 6, 6)
+
+
+def test_large_images_are_resized_and_cropped_to_the_middle(tmp_path: Path) -> None:
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 255
+    (tmp_path / "w" / "a").mkdir(parents=True)
+    for i in range(10):
+        Image.fromarray(wide).save(tmp_path / "w" / "a" / f"{i}.png")
+    images = load(DataConfig(name="w", root=tmp_path, size=10)).train.images
+    assert images.shape[1:] == (3, 10, 10)
+    assert images[:, :, :, 1:-1].min() > 200
+
+
+def test_decoding_happens_once_and_nothing_half_written_is_used(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", range(30))
+    config = DataConfig(name="pets", root=tmp_path, size=8)
+    first = load(config)
+    (entry,) = (tmp_path / "cache").iterdir()
+    stamp = (entry / "images.u8").stat().st_mtime_ns
+    assert torch.equal(load(config).train.images, first.train.images)
+    assert (entry / "images.u8").stat().st_mtime_ns == stamp
+    bad = tmp_path / "pets/class1/031.png"
+    bad.write_bytes(png(31)[:100])
+    with pytest.raises(DataError, match=r"031\.png: unreadable image"):
+        load(config)
+    assert list((tmp_path / "cache").iterdir()) == [entry]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "pets", range(30))
+    (tmp_path / "locked").mkdir(mode=0o500)
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path / "locked" / "cache"))
+    with pytest.raises(DataError, match="LEJEPA_CACHE"):
+        load(DataConfig(name="pets", root=tmp_path, size=8))
+
+
+def test_a_full_disk_while_caching_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "pets", range(30))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lejepa.data.os.fsync", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        load(DataConfig(name="pets", root=tmp_path, size=8))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_missing_data_set_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    with pytest.raises(DataError, match="did you mean 'cifar10'"):
+        load(DataConfig(name="cifar1", root=tmp_path))
+    with pytest.raises(DataError, match="no such root"):
+        load(DataConfig(name="cifar10", root=tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="neither Parquet files nor images"):
+        load(DataConfig(name="cifar10", root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"not parquet at all", "not a readable Parquet file"), (None, "expected one image column")],
+)
+def test_a_parquet_file_of_another_kind_is_named(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "t" / "train.parquet"
+    path.parent.mkdir()
+    if content is None:
+        pq.write_table(pa.table({"text": ["a"], "more": ["b"]}), path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=f"train.parquet.*{says}"):
+        load(DataConfig(name="t", root=tmp_path))
+
+
+def test_an_image_outside_a_class_folder_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", range(6))
+    (tmp_path / "pets" / "stray.png").write_bytes(png(1))
+    with pytest.raises(DataError, match=r"stray\.png: an image outside a class folder"):
+        load(DataConfig(name="pets", root=tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="CIFAR-10 as Parquet is not beside the checkout")
+def test_cifar10_parquet_is_read_whole() -> None:
+    data = load(DataConfig(name="cifar10", root=SHARED, size=32))
+    assert [len(s) for s in (data.train, data.val, data.test)] == [45_000, 5_000, 10_000]
+    mean, std = data.channel_statistics()
+    assert mean.tolist() == pytest.approx([0.491, 0.482, 0.447], abs=0.01)
+    assert std.tolist() == pytest.approx([0.247, 0.243, 0.262], abs=0.01)

@@ -1,0 +1,257 @@
+"""The trainer: learns, repeats bit for bit, resumes bit for bit, and looks at test once asked."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lejepa import checkpoint
+from lejepa.checkpoint import CheckpointError
+from lejepa.config import TrainConfig
+from lejepa.data import DataError
+from lejepa.encoders import build_encoder, check_encoder
+from lejepa.trainer import Diverged, EpochReport, Trainer, learning_rate
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(**changes: Any) -> TrainConfig:
+    base: dict[str, Any] = {
+        "method": {"name": "lejepa", "slices": 64},
+        "encoder": {"name": "small_resnet", "width": 8},
+        "projector": {"hidden": 32, "dim": 16},
+        "data": {"name": "digits", "size": 8, "limit": 300},
+        "optimizer": {"lr": 2e-3},
+        "probe": {"draws": 3},
+        "epochs": 3,
+        "batch_size": 64,
+    }
+    return TrainConfig.model_validate(base | changes)
+
+
+VIT = {"name": "small_vit", "width": 64, "depth": 2, "patch": 4, "drop_path": 0.2}
+RUNS = {
+    "lejepa": config(),
+    "vicreg": config(method={"name": "vicreg"}),
+    "lejepa-bf16": config(precision="bf16"),
+    "lejepa-vit-drop-path": config(encoder=VIT),
+}
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in trainer.method.state_dict().items()} | dict(trainer.probe.state_dict())
+
+
+def assert_equal_runs(a: Trainer, b: Trainer) -> None:
+    assert [r.metrics for r in a.reports] == [r.metrics for r in b.reports]
+    ours, theirs = weights(a), weights(b)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.mark.parametrize("method", ["lejepa", "vicreg"])
+def test_the_loss_falls_on_digits(method: str) -> None:
+    reports = list(Trainer(config(method={"name": method}, epochs=8, optimizer={"lr": 1e-2})))
+    losses = [r.metrics["train/loss"] for r in reports]
+    assert losses[-1] < 0.8 * losses[0]
+    assert [r.epoch for r in reports] == [1, 2, 3, 4, 5, 6, 7, 8]
+    expected = {"val/linear", "val/knn", "val/shot1", "val/online", "diag/std", "diag/collapsed", "diag/sigreg"}
+    assert expected <= reports[-1].metrics.keys()
+
+
+def test_the_logged_loss_is_the_weighted_sum_of_its_logged_parts() -> None:
+    for report in Trainer(config(method={"name": "lejepa", "lamb": 0.3, "slices": 64})):
+        m = report.metrics
+        assert m["train/loss"] == pytest.approx(0.7 * m["train/pred"] + 0.3 * m["train/sigreg"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(name: str, tmp_path: Path) -> None:
+    whole = Trainer(RUNS[name])
+    assert len(list(whole)) == 3
+    interrupted = Trainer(RUNS[name], tmp_path)
+    next(iter(interrupted))
+    torch.rand(7)  # another trial in the same process moves the global generator
+    resumed = Trainer(RUNS[name], tmp_path)
+    assert resumed.load()
+    assert [r.epoch for r in resumed.reports] == [1]
+    list(resumed)
+    assert_equal_runs(resumed, whole)
+    assert resumed.test() == whole.test()
+
+
+def test_a_training_does_not_depend_on_what_ran_before_it() -> None:
+    alone = Trainer(RUNS["lejepa-vit-drop-path"])
+    list(alone)
+    list(Trainer(config(seed=9, epochs=1)))
+    after = Trainer(RUNS["lejepa-vit-drop-path"])
+    list(after)
+    assert_equal_runs(alone, after)
+
+
+def test_seeds_differ() -> None:
+    first, second = (next(iter(Trainer(config(seed=s)))) for s in (0, 1))
+    assert first.metrics["train/loss"] != second.metrics["train/loss"]
+
+
+def test_a_broken_last_checkpoint_gives_way_to_the_previous_one(tmp_path: Path) -> None:
+    whole = Trainer(config(), tmp_path)
+    list(whole)
+    last = tmp_path / checkpoint.LAST
+    last.write_bytes(last.read_bytes()[:-1000])
+    resumed = Trainer(config(), tmp_path)
+    assert resumed.load()
+    assert len(resumed.reports) == 2
+    list(resumed)
+    assert_equal_runs(resumed, whole)
+
+
+def test_checkpoints_that_are_all_broken_are_reported(tmp_path: Path) -> None:
+    next(iter(Trainer(config(), tmp_path)))
+    last = tmp_path / checkpoint.LAST
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(CheckpointError, match="truncated, damaged"):
+        Trainer(config(), tmp_path).load()
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+    next(iter(Trainer(config(), tmp_path)))
+    with pytest.raises(CheckpointError, match="another config"):
+        Trainer(config(seed=1), tmp_path).load()
+
+
+def test_a_pickle_is_never_run(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.LAST).write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    with pytest.raises(CheckpointError):
+        Trainer(config(), tmp_path).load()
+    assert not Path("pwned").exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(config(), tmp_path)
+    run = iter(trainer)
+    next(run)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lejepa.checkpoint.os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            next(run)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [checkpoint.LAST]
+    resumed = Trainer(config(), tmp_path)
+    assert resumed.load()
+    assert len(resumed.reports) == 1
+
+
+def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
+    assert not Trainer(config(), tmp_path).load()
+    assert not Trainer(config()).load()
+
+
+@pytest.mark.parametrize("name", ["random", "pixels"])
+def test_floors_give_one_report_and_train_nothing(name: str) -> None:
+    trainer = Trainer(config(method={"name": name}))
+    before = weights(trainer)
+    (report,) = list(trainer)
+    assert report.epoch == 1
+    assert not [m for m in report.metrics if m.startswith("train/")]
+    assert all(torch.equal(before[k], v) for k, v in weights(trainer).items())
+    assert 0 <= trainer.test()["test/shot1"] <= 100
+
+
+def test_the_pixel_floor_evaluates_the_pixels() -> None:
+    trainer = Trainer(config(method={"name": "pixels"}))
+    assert trainer.method.embedding_dim == 64
+    list(trainer)
+    flat = trainer.multicrop.normalize(trainer.data.val.images).flatten(1)
+    torch.testing.assert_close(trainer._embed(trainer.data.val)[0], flat)
+
+
+def test_test_images_are_not_touched_before_they_are_asked_for() -> None:
+    trainer = Trainer(config())
+    trainer.data.test.images.fill_(0)
+    trainer.data.test.labels.fill_(0)
+    blind = list(trainer)
+    assert [r.metrics for r in blind] == [r.metrics for r in Trainer(config())]
+
+
+def test_training_labels_reach_the_probes_only() -> None:
+    trainer, shuffled = Trainer(config(epochs=1)), Trainer(config(epochs=1))
+    shuffled.data.train.labels.copy_(shuffled.data.train.labels.flip(0))
+    (a,), (b,) = list(trainer), list(shuffled)
+    assert a.metrics["train/loss"] == b.metrics["train/loss"]
+    encoders = [t.method.state_dict() for t in (trainer, shuffled)]
+    assert all(torch.equal(v, encoders[1][k]) for k, v in encoders[0].items())
+
+
+def test_a_loss_that_is_not_finite_ends_as_diverged() -> None:
+    with pytest.raises(Diverged, match="not finite") as caught:
+        list(Trainer(config(optimizer={"lr": 1e30})))
+    assert caught.value.epoch >= 1
+
+
+def test_evaluations_come_every_so_many_epochs_and_at_the_end() -> None:
+    reports = list(Trainer(config(epochs=5, probe={"every": 2, "draws": 2})))
+    assert [r.epoch for r in reports if "val/linear" in r.metrics] == [2, 4, 5]
+    assert all("train/loss" in r.metrics for r in reports)
+
+
+def test_reports_are_saved_before_they_are_seen(tmp_path: Path) -> None:
+    trainer = Trainer(config(), tmp_path)
+    for report in trainer:
+        other = Trainer(config(), tmp_path)
+        other.load()
+        assert other.reports[-1] == report
+        assert isinstance(other.reports[-1], EpochReport)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_a_thousandth() -> None:
+    c = config(epochs=10, optimizer={"lr": 0.5, "warmup": 2})
+    rates = [learning_rate(step, 100, 10, c) for step in range(100)]
+    assert rates[:20] == sorted(rates[:20])
+    assert max(rates) == rates[20] == pytest.approx(0.5)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[-1] == pytest.approx(0.5 / 1000)
+    middle = 20 + (99 - 20) / 2
+    assert (rates[math.floor(middle)] + rates[math.ceil(middle)]) / 2 == pytest.approx(0.5 * 1.001 / 2, rel=1e-3)
+
+
+def test_biases_and_norms_are_not_decayed() -> None:
+    trainer = Trainer(config())
+    decayed, plain = trainer.optimizer.param_groups
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim <= 1 for p in plain["params"])
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
+    assert sum(map(len, (decayed["params"], plain["params"]))) == len(list(trainer.method.parameters()))
+
+
+def test_a_batch_larger_than_the_training_images_is_refused() -> None:
+    with pytest.raises(DataError, match="batch_size 512 is more than the"):
+        Trainer(config(batch_size=512))
+
+
+def test_the_small_resnet_has_the_size_it_says() -> None:
+    encoder, dim = build_encoder(TrainConfig(), channels=3)
+    assert dim == 128
+    assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(0.31e6, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "small_vit", "resnet10t", "vit_tiny_patch16_224"])
+def test_encoders_take_every_view_size_they_are_given(name: str) -> None:
+    check_encoder(config(encoder={"name": name}, data={"name": "digits", "size": 32}, views={"local_size": 16}))
+
+
+def test_an_encoder_that_cannot_take_the_local_views_is_refused() -> None:
+    mixer = config(encoder={"name": "mixer_s16_224"}, data={"name": "digits", "size": 32}, views={"local_size": 16})
+    with pytest.raises(ValueError, match=r"cannot take 16 px images.*local_views to 0"):
+        check_encoder(mixer)
