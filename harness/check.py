@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from harness.ledger import canonical
 from harness.source import KeyPath, Places, SpecError, dotted, lay_over, nested, place_of
+from harness.space import Space
 from harness.spec import Cell, SweepSpec
 from harness.trials import TrialSpec, enumerate_trials
 from lejepa.config import FLOORS, TrainConfig, nearest
@@ -23,7 +24,7 @@ _NOT_IN_BASE = {
     "device": "it follows from `pool.gpus`",
     "threads": "they follow from `pool.cpus`",
 }
-_DIAGNOSTICS = ("std", "rankme", "effective_rank", "sigreg", "collapsed")
+_DIAGNOSTICS = ("std", "rankme", "effective_rank", "sigreg")
 _TERMS = {"lejepa": ("loss", "pred", "sigreg"), "vicreg": ("loss", "inv", "std", "cov")}
 
 
@@ -142,7 +143,7 @@ def _explain_config(
         return f"{place_of(places, path)}: {dotted(path)}: {_reason(first, TrainConfig)}"
     role = "nuisance" if blamed in point else "scientific"
     space = getattr(arm, role)[blamed]
-    value = (space.kind, space.values.index(values[blamed])) if first["type"] != "extra_forbidden" else ()
+    value = (space.kind, _position(space, values[blamed])) if first["type"] != "extra_forbidden" else ()
     own: KeyPath = ("arms", cell.arm, role, blamed)
     inherited = own not in places
     place = place_of(places, (*own, *value) if not inherited else (role, blamed, *value))
@@ -180,7 +181,7 @@ def _base_place(loc: KeyPath, arm: str, places: Places) -> KeyPath:
 
 
 def _check_metric(spec: SweepSpec, cell: Cell, config: TrainConfig, places: Places) -> None:
-    known = ["val/linear", "val/knn", *(f"val/shot{k}" for k in config.probe.shots)]
+    known = ["val/linear", "val/knn", "val/online", *(f"val/shot{k}" for k in config.probe.shots)]
     known += [f"diag/{name}" for name in _DIAGNOSTICS]
     name, method = spec.metric.name, config.method.name
     if name.startswith("train/") and method in FLOORS:
@@ -216,8 +217,12 @@ def _check_repeats(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]],
 def _value_path(spec: SweepSpec, cell: Cell, factor: str, places: Places) -> KeyPath:
     """Where a cell's value of a scientific parameter was written: in its arm, or in what the arm inherited."""
     space = spec.arms[cell.arm].scientific[factor]
-    end = ("scientific", factor, space.kind, space.values.index(cell.values[factor]))
+    end = ("scientific", factor, space.kind, _position(space, cell.values[factor]))
     return ("arms", cell.arm, *end) if ("arms", cell.arm, "scientific") in places else end
+
+
+def _position(space: Space, value: Any) -> int:
+    return [repr(known) for known in space.values].index(repr(value))  # as written: 0, 0.0 and false are equal
 
 
 def _check_contrast(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]], places: Places) -> None:

@@ -190,9 +190,10 @@ def _user_errors(*more: type[Exception]) -> Iterator[None]:
     from harness.ledger import LedgerError
     from harness.spec import SpecError
 
+    kinds: tuple[type[Exception], ...] = (SpecError, LedgerError, *more)
     try:
         yield
-    except (SpecError, LedgerError, *more) as error:
+    except kinds as error:
         _fail(2, str(error))
 
 

@@ -110,8 +110,13 @@ def _seeds(spec: SweepSpec) -> str:
 def _time(spec: SweepSpec, planned: Price, epoch_seconds: float | None) -> str:
     if epoch_seconds is None:
         return "time unknown: no earlier ledger; give --step-time SECONDS_PER_EPOCH"
-    hours = planned.epochs * epoch_seconds / 3600
-    at_once = spec.pool.max_concurrent
-    return (
-        f"{hours:.2f} hours of trials ({epoch_seconds:.2g} s an epoch): {hours / at_once:.2f} hours, {at_once} at once"
-    )
+    seconds, at_once = planned.epochs * epoch_seconds, spec.pool.max_concurrent
+    most = "" if planned.exact else "at most "
+    training = f"{most}{_span(seconds)} of training at {epoch_seconds:.2g} s an epoch"
+    return f"{training}; {_span(seconds / at_once)} with {at_once} at once"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

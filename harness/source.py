@@ -20,6 +20,9 @@ Places = dict[KeyPath, str]
 class SpecError(Exception):
     """A sweep file, or what was laid over it, is wrong. The text is the user's message: `place: key: what; remedy`."""
 
+    def __init__(self, message: str) -> None:  # one line, whatever a name or a value holds
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema."""
@@ -62,6 +65,8 @@ def read(text: str, name: str) -> tuple[Any, Places]:
         place = f"{name}:{mark.line + 1}" if mark else name
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
         raise SpecError(f"{place}: not valid YAML: {problem}; check indentation, colons and brackets") from None
+    except UnicodeError as error:
+        raise SpecError(f"{name}: not valid YAML: a word holds half a character ({error}); write it out") from None
     except RecursionError:
         raise SpecError(f"{name}: nested too deeply; an alias that holds itself?") from None
 
@@ -73,7 +78,7 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: P
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, child, (*path, i), name, places) for i, child in enumerate(node.value)]
     try:
-        return loader.construct_object(node)
+        return _whole(loader.construct_object(node))
     except (yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or error
         raise SpecError(f"{places[path]}: {dotted(path)}: {problem}; write a plain value") from None
@@ -84,13 +89,18 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, path: KeyPath, name: str, 
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
             raise SpecError(f"{name}:{key_node.start_mark.line + 1}: {dotted(path)}: a key must be one word")
-        key, here = str(key_node.value), f"{name}:{key_node.start_mark.line + 1}"
+        key, here = _whole(str(key_node.value)), f"{name}:{key_node.start_mark.line + 1}"
         if key in values:
             first = places[(*path, key)]
             raise SpecError(f"{here}: {dotted((*path, key))}: given twice, first at {first}; keep one")
         places[(*path, key)] = here
         values[key] = _plain(loader, value_node, (*path, key), name, places)
     return values
+
+
+def _whole(value: Any) -> Any:
+    """Words with their surrogate pairs joined, as JSON escapes them and PyYAML leaves them. ValueError on a half."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16") if isinstance(value, str) else value
 
 
 def write(value: Any) -> str:

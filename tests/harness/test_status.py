@@ -1,0 +1,108 @@
+"""`status` and `show`: what a ledger says while a sweep runs."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness import show, status
+from harness.ledger import Ledger, LedgerError
+from harness.spec import SweepSpec
+
+SPEC = SweepSpec.model_validate(
+    {
+        "name": "s",
+        "scientific": {"method.lamb": {"grid": [0, 0.1]}},
+        "arms": {"lejepa": {}, "[red]hostile": {"scientific": {}}},
+        "metric": {"name": "val/knn"},
+        "pool": {"max_concurrent": 2},
+    }
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four trials of four epochs: finished, running after one epoch, failed, waiting; two seconds an epoch."""
+    target = tmp_path / "runs" / "s"
+    target.mkdir(parents=True)
+    (target / "sweep.yaml").write_text(SPEC.to_yaml(), encoding="utf-8")
+    with Ledger(target / "ledger.db") as ledger:
+        ledger.add_event("sweep_started")
+        for i, key in enumerate(["aa00", "aa11", "bb22", "cc33"]):
+            ledger.add_trial(key, {"epochs": 4, "probe": {"on": "embedding"}}, i, 4, "data", "code")
+        ledger.assign("lejepa", {"method.lamb": 0.0}, 0, 0, "evidence", "aa00")
+        ledger.assign("lejepa", {"method.lamb": 0.1}, 0, 0, "evidence", "aa11")
+        ledger.assign("[red]hostile", {}, 0, 0, "evidence", "bb22")
+        ledger.assign("[red]hostile", {}, 0, 1, "evidence", "cc33")
+        for key, epochs in (("aa00", 4), ("aa11", 1), ("bb22", 1)):
+            ledger.add_event("started", key, attempt=1, epoch=0, info={"threads": 1})
+            for epoch in range(1, epochs + 1):
+                metrics = {"val/knn": 50.0 + epoch} if key == "aa00" else {"val/knn": 70.0}
+                ledger.add_epoch(key, epoch, metrics, {"seconds": 2.0}, at=1000.0)
+        ledger.add_event("finished", "aa00", test={"test/knn": 53.0})
+        ledger.add_event("failed", "bb22", attempt=1, traceback="Traceback …\nValueError: [bold]broken")
+    return target
+
+
+def text(renderable: object) -> str:
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+def test_every_arm_has_its_trials_by_state_and_its_best_so_far(folder: Path) -> None:
+    lejepa, hostile = status.read_status(folder).arms
+    assert dict(lejepa.states) == {"finished": 1, "running": 1}
+    assert (lejepa.best, lejepa.best_cell, lejepa.epochs) == (70.0, {"method.lamb": 0.1}, 5)
+    assert dict(hostile.states) == {"failed": 1, "waiting": 1}
+
+
+def test_the_best_of_a_trial_is_its_last_value_not_its_luckiest(folder: Path) -> None:
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_epoch("aa11", 2, {"val/knn": 10.0}, {"seconds": 2.0})
+        ledger.add_epoch("aa11", 3, {"train/loss": 1.0}, {"seconds": 2.0})
+    assert status.read_status(folder).arms[0].best == 54.0
+
+
+def test_the_rest_is_priced_by_the_mean_epoch_and_failed_trials_cost_no_more(folder: Path) -> None:
+    read = status.read_status(folder, now=0.0)
+    assert (read.epochs, read.planned, read.seconds) == (6, 16, 12.0)
+    assert read.eta == (3 + 4) * 2.0 / 2
+
+
+def test_reading_changes_nothing(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    status.read_status(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
+
+
+def test_the_table_holds_names_as_they_are(folder: Path) -> None:
+    shown = text(status.render(status.read_status(folder)))
+    assert "[red]hostile" in shown
+    assert "2 of 4 trials ended, 6 of 16 epochs, 12 s of training spent" in shown
+    assert "sweep started" in shown
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="holds no sweep"):
+        status.read_status(tmp_path)
+    (tmp_path / "sweep.yaml").write_text("name: x\n")
+    with pytest.raises(LedgerError, match="is no resolved sweep"):
+        status.read_status(tmp_path)
+
+
+def test_a_trial_is_found_in_its_sweep_and_from_above(folder: Path) -> None:
+    assert show.find_trial("bb", folder) == show.find_trial("bb22", folder.parent) == (folder, "bb22")
+    with pytest.raises(LedgerError, match=r"several trials start so \(aa00, aa11"):
+        show.find_trial("aa", folder.parent)
+    with pytest.raises(LedgerError, match="no trial in"):
+        show.find_trial("zz", folder)
+
+
+def test_a_failed_trial_is_shown_with_its_reason_its_config_and_its_traceback(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    (folder / "logs" / "bb22.txt").write_text("last words")
+    shown = text(show.render(folder, "bb22"))
+    for part in ("failed, 1 of 4 epochs", "evidence of arm [red]hostile", "ValueError: [bold]broken", "bb22.txt", "70"):
+        assert part in shown
