@@ -45,6 +45,20 @@ class VicregConfig(Part):
     cov: float = Field(1.0, ge=0)  # weight of the off-diagonal covariance
 
 
+class IjepaConfig(Part):
+    """I-JEPA on a ViT without class token; facebookresearch/ijepa, configs/in1k_vith14_ep300.yaml."""
+
+    name: Literal["ijepa"] = "ijepa"
+    targets: int = Field(4, ge=1)  # target blocks per image
+    target_scale: tuple[Probability, Probability] = (0.15, 0.2)  # area of a target block, share of the patches
+    target_aspect: tuple[Positive, Positive] = (0.75, 1.5)  # height / width of a target block
+    context_scale: tuple[Probability, Probability] = (0.85, 1.0)  # area of the context block before targets leave it
+    min_keep: int = Field(4, ge=1)  # patches that a context must keep; 10 of 256 in the reference
+    ema: tuple[Probability, Probability] = (0.996, 1.0)  # momentum of the target encoder, linear over all steps
+    predictor_width: int = Field(96, ge=32, multiple_of=32)  # 384 for a ViT-H in the reference; heads of 32 features
+    predictor_depth: int = Field(3, ge=1)  # 12 for a ViT-H, 6 for smaller ones
+
+
 class RandomConfig(Part):
     """Floor: the encoder at its initialisation, frozen."""
 
@@ -57,8 +71,10 @@ class PixelsConfig(Part):
     name: Literal["pixels"] = "pixels"
 
 
-MethodConfig = Annotated[LejepaConfig | VicregConfig | RandomConfig | PixelsConfig, Field(discriminator="name")]
-METHODS = ("lejepa", "vicreg", "random", "pixels")
+MethodConfig = Annotated[
+    LejepaConfig | VicregConfig | IjepaConfig | RandomConfig | PixelsConfig, Field(discriminator="name")
+]
+METHODS = ("lejepa", "vicreg", "ijepa", "random", "pixels")
 FLOORS = frozenset({"random", "pixels"})  # nothing is trained: one evaluation, no epochs
 
 
@@ -192,6 +208,7 @@ class OptimizerConfig(Part):
 
     lr: Positive = 5e-4  # peak learning rate
     weight_decay: float = Field(5e-4, ge=0)  # 5e-4 for ResNets, 5e-2 for ViTs (paper §6.1)
+    weight_decay_end: float | None = Field(None, ge=0)  # cosine from weight_decay to this; None: constant
     betas: tuple[Probability, Probability] = (0.9, 0.999)
     warmup: float = Field(1.0, ge=0)  # epochs of linear warm-up
 
@@ -231,14 +248,18 @@ class TrainConfig(Part):
     def _fill_what_depends(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        data, views = raw.get("data", {}), raw.get("views", {})
-        if isinstance(data, dict) and isinstance(views, dict):
-            views = {"recipe": "digits" if data.get("name", "digits") == "digits" else "paper", **views}
-            size = data.get("size", DataConfig.model_fields["size"].default)
-            if views.get("local_size") is None and isinstance(size, int):
-                views["local_size"] = max(8, round(size * 98 / 224 / 4) * 4)
-            raw = {**raw, "views": views}
-        return raw
+        parts = [raw.get(name, {}) for name in ("method", "data", "views", "optimizer")]
+        if not all(isinstance(part, dict) for part in parts):
+            return raw  # a part that is built already says everything, one of a wrong type is refused by its field
+        method, data, views, optimizer = parts
+        if method.get("name") == "ijepa":
+            views = {"recipe": "crop", **views}
+            optimizer = {"weight_decay": 0.04, "weight_decay_end": 0.4, **optimizer}
+        views = {"recipe": "digits" if data.get("name", "digits") == "digits" else "paper", **views}
+        size = data.get("size", DataConfig.model_fields["size"].default)
+        if views.get("local_size") is None and isinstance(size, int):
+            views["local_size"] = max(8, round(size * 98 / 224 / 4) * 4)
+        return {**raw, "views": views, "optimizer": optimizer}
 
     @property
     def length(self) -> int:
@@ -249,12 +270,19 @@ class TrainConfig(Part):
     def _consistent(self) -> Self:
         if self.method.name == "vicreg" and self.views.global_views < 2:
             raise ValueError("vicreg compares two global views; set views.global_views to 2 or more")
+        if self.method.name == "ijepa" and self.encoder.name != "small_vit":
+            raise ValueError(f"ijepa masks patches and needs the encoder small_vit, not {self.encoder.name}")
         if self.encoder.name == "small_resnet" and self.views.local_views and (self.views.local_size or 8) < 8:
             raise ValueError(
                 f"small_resnet halves a view three times; views.local_size must be 8 or more, "
                 f"not {self.views.local_size}"
             )
         if self.encoder.name == "small_vit":
+            if (self.encoder.width or 192) % 64:
+                raise ValueError(
+                    f"small_vit has heads of 64 features; encoder.width must be a multiple of 64, "
+                    f"not {self.encoder.width}"
+                )
             patch = self.encoder.patch or 4
             for what, side in (("data.size", self.data.size), ("views.local_size", self.views.local_size or patch)):
                 if side % patch:

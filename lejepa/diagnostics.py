@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-# A healthy projection has unit deviation (SIGReg and VICReg ask for it) and spreads over many directions.
-COLLAPSED_STD = 0.1
+COLLAPSED_STD = 0.1  # share of the deviation that is asked for
 COLLAPSED_RANK = 2.0
 
 
@@ -28,11 +27,13 @@ def spread(embeddings: Tensor) -> dict[str, float]:
     return {"rankme": rankme(embeddings), "effective_rank": effective_rank(embeddings)}
 
 
-def collapse(embeddings: Tensor, projections: Tensor) -> dict[str, float]:
+def collapse(embeddings: Tensor, projections: Tensor, target_std: float | None) -> dict[str, float]:
     """`std`, the mean per-dim deviation of the projections, and `collapsed`.
 
-    collapsed is 1 where the projections have all but stopped varying (deviation < 0.1) or the embeddings lie on a line
-    (effective rank < 2), else 0.
+    collapsed is 1 where the projections have all but stopped varying (deviation below a tenth of `target_std`, or of
+    their root mean square where the loss asks for no deviation) or the embeddings lie on a line (effective rank < 2).
     """
     std = float(projections.double().std(0).mean())
-    return {"std": std, "collapsed": float(std < COLLAPSED_STD or effective_rank(embeddings) < COLLAPSED_RANK)}
+    scale = float(projections.double().square().mean().sqrt()) if target_std is None else target_std
+    still = std < COLLAPSED_STD * scale
+    return {"std": std, "collapsed": float(still or effective_rank(embeddings) < COLLAPSED_RANK)}

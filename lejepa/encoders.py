@@ -56,7 +56,9 @@ def build_encoder(config: TrainConfig, channels: int) -> tuple[nn.Module, int]:
         resnet = SmallResNet(channels, c.width or 32, c.depth or 1)
         return resnet, resnet.num_features
     if c.name == "small_vit":
-        vit = _small_vit(config, channels)
+        from lejepa.vit import SmallViT
+
+        vit = SmallViT(config.data.size, channels, c.patch or 4, c.width or 192, c.depth or 4, c.drop_path)
         return vit, vit.num_features
     import timm
 
@@ -69,29 +71,6 @@ def build_encoder(config: TrainConfig, channels: int) -> tuple[nn.Module, int]:
             continue  # this family does not know the option
         return model, int(model.num_features)
     raise ValueError(f"timm cannot build {c.name} with {options}")
-
-
-def _small_vit(config: TrainConfig, channels: int) -> Any:
-    """A ViT without class token for 8–64 px: patch 4, 4 blocks of width 192, mean of patches."""
-    from timm.models.vision_transformer import VisionTransformer
-
-    c = config.encoder
-    width = c.width or 192
-    if width % 64:
-        raise ValueError(f"small_vit has heads of 64 features; encoder.width = {width} is no multiple of 64")
-    return VisionTransformer(
-        img_size=config.data.size,
-        patch_size=c.patch or 4,
-        in_chans=channels,
-        num_classes=0,
-        embed_dim=width,
-        depth=c.depth or 4,
-        num_heads=width // 64,
-        class_token=False,
-        global_pool="avg",
-        dynamic_img_size=True,
-        drop_path_rate=c.drop_path,
-    )
 
 
 def check_encoder(config: TrainConfig) -> None:

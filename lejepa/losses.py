@@ -7,6 +7,7 @@ float32 at least.
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -57,6 +58,14 @@ def vicreg_parts(
     covariance = _off_diagonal_covariance(z1) + _off_diagonal_covariance(z2)
     loss = inv * invariance + std * hinge + cov * covariance
     return {"loss": loss, "inv": invariance, "std": hinge, "cov": covariance}
+
+
+def masked_smooth_l1(pred: Tensor, target: Tensor, *, beta: float) -> Tensor:
+    """Mean smooth L1 of predicted against target patch embeddings, any shape (…, D).
+
+    ½·d²/β where |d| < β, else |d| − β/2. Sources: facebookresearch/ijepa (β = 1), data2vec_vision (β = 2).
+    """
+    return F.smooth_l1_loss(_at_least_float32(pred), _at_least_float32(target), beta=beta)
 
 
 def _std_hinge(z: Tensor) -> Tensor:

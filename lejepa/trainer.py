@@ -120,8 +120,10 @@ class Trainer:
             images = self.data.train.images[index].to(self.device, non_blocking=True)
             views = self.multicrop(images, generator(self.config.seed, _VIEWS, step))
             rate = learning_rate(step, self.steps, self.steps_per_epoch, self.config)
+            decay = weight_decay(step, self.steps, self.config)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
+                group["lr"] = rate * group["rate_scale"]
+                group["weight_decay"] = decay * group["decay_scale"]
 
             with self._autocast():
                 losses = self.method(views, step)
@@ -136,7 +138,7 @@ class Trainer:
             if i % 16 == 15 or i + 1 == self.steps_per_epoch:  # asking at every step would wait for the device
                 _check_finite(totals, self.epoch + 1, step)
         means = {f"train/{name}": float(total) / self.steps_per_epoch for name, total in totals.items()}
-        return means | {"train/lr": rate}
+        return means | {"train/lr": rate, "train/weight_decay": decay}
 
     def _batches(self) -> tuple[Tensor, ...]:
         """The epoch's batches of indices; the last, incomplete one is dropped."""
@@ -162,7 +164,7 @@ class Trainer:
         metrics = {f"val/{name}": value for name, value in scores.items()}
         described = diagnostics.spread(embeddings)
         if self.method.trains:
-            described |= diagnostics.collapse(embeddings, projections)
+            described |= diagnostics.collapse(embeddings, projections, self.method.target_std)
             described["sigreg"] = float(SIGReg()(projections[: self.config.batch_size].unsqueeze(0), step=0))
         return metrics | {f"diag/{name}": value for name, value in described.items()}
 
@@ -265,13 +267,21 @@ def learning_rate(step: int, steps: int, steps_per_epoch: int, config: TrainConf
     return floor + (config.optimizer.lr - floor) * (1 + math.cos(math.pi * progress)) / 2
 
 
+def weight_decay(step: int, steps: int, config: TrainConfig) -> float:
+    """A cosine from `optimizer.weight_decay` to `weight_decay_end` at the last step; constant without an end."""
+    start, end = config.optimizer.weight_decay, config.optimizer.weight_decay_end
+    if end is None:
+        return start
+    return end + (start - end) * (1 + math.cos(math.pi * step / max(1, steps - 1))) / 2
+
+
 def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; biases and one-dimensional parameters are not decayed. `scale` is a group's own factor on the rate."""
+    """AdamW without decay on biases and one-dimensional parameters; a group scales rate and decay by its factors."""
     decayed = [p for p in method.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": config.optimizer.weight_decay, "scale": 1.0},
-        {"params": plain, "weight_decay": 0.0, "scale": 1.0},
+        {"params": decayed, "rate_scale": 1.0, "decay_scale": 1.0},
+        {"params": plain, "rate_scale": 1.0, "decay_scale": 0.0},
     ]
     groups = [group for group in groups if group["params"]] or [
         {"params": [nn.Parameter(torch.zeros(1))], "scale": 1.0}

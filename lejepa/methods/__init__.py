@@ -3,10 +3,13 @@
 from lejepa.config import TrainConfig
 from lejepa.methods.base import Method
 from lejepa.methods.floors import Pixels, Random
+from lejepa.methods.ijepa import Ijepa
 from lejepa.methods.lejepa import Lejepa
 from lejepa.methods.vicreg import Vicreg
 
-METHODS: dict[str, type[Method]] = {"lejepa": Lejepa, "vicreg": Vicreg, "random": Random, "pixels": Pixels}
+METHODS: dict[str, type[Method]] = {
+    "lejepa": Lejepa, "vicreg": Vicreg, "ijepa": Ijepa, "random": Random, "pixels": Pixels,
+}  # fmt: skip
 
 
 def build_method(config: TrainConfig, channels: int) -> Method:

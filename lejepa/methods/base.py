@@ -12,6 +12,7 @@ class Method(nn.Module):
     """`forward(views, step)` gives the losses by name, `loss` among them; `encode(images)` what is evaluated."""
 
     trains = True
+    target_std: float | None = 1.0  # the deviation per dimension that the loss asks of projections, if it asks for one
     seen: Tensor  # (N, D), detached: the first global view of the last forward, for the online probe
 
     def __init__(self, config: TrainConfig, channels: int) -> None:

@@ -20,6 +20,8 @@ from lejepa.config import TrainConfig
         ({"encoder": {"name": "small_resnet", "patch": 4}}, "encoder", "no patches"),
         ({"encoder": {"name": "resnet18", "width": 64}}, "encoder", "belong to"),
         ({"encoder": {"name": "small_vit", "patch": 5}}, "", "multiple"),
+        ({"encoder": {"name": "small_vit", "width": 96}}, "", "multiple of 64"),
+        ({"method": {"name": "ijepa"}}, "", "needs the encoder small_vit"),
         ({"method": {"name": "vicreg"}, "views": {"global_views": 1}}, "", "two global views"),
         ({"data": {"name": "../secrets"}}, "data", "inside data.root"),
         ({"data": {"name": "/etc"}}, "data", "inside data.root"),

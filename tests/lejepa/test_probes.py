@@ -94,7 +94,9 @@ def test_ranks_of_known_spectra() -> None:
 def test_collapse_is_told_from_spread() -> None:
     healthy = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
     line = healthy[:, :1] * torch.ones(1, 16)
-    assert collapse(healthy, healthy)["collapsed"] == 0.0
-    assert collapse(healthy, healthy * 0.01)["collapsed"] == 1.0
-    assert collapse(line, healthy)["collapsed"] == 1.0
-    assert collapse(healthy, healthy)["std"] == pytest.approx(1, abs=0.05)
+    assert collapse(healthy, healthy, 1.0)["collapsed"] == 0.0
+    assert collapse(healthy, healthy * 0.01, 1.0)["collapsed"] == 1.0
+    assert collapse(line, healthy, 1.0)["collapsed"] == 1.0
+    assert collapse(healthy, healthy * 0.01, None)["collapsed"] == 0.0  # small, but not against its own size
+    assert collapse(healthy, healthy * 0.01 + 5, None)["collapsed"] == 1.0
+    assert collapse(healthy, healthy, 1.0)["std"] == pytest.approx(1, abs=0.05)

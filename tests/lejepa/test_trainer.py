@@ -35,11 +35,13 @@ def config(**changes: Any) -> TrainConfig:
 
 
 VIT = {"name": "small_vit", "width": 64, "depth": 2, "patch": 4, "drop_path": 0.2}
+IJEPA = {"name": "ijepa", "predictor_width": 32, "predictor_depth": 1, "min_keep": 1}
 RUNS = {
     "lejepa": config(),
     "vicreg": config(method={"name": "vicreg"}),
     "lejepa-bf16": config(precision="bf16"),
     "lejepa-vit-drop-path": config(encoder=VIT),
+    "ijepa": config(method=IJEPA, encoder=VIT, data={"name": "digits", "size": 16, "limit": 300}),
 }
 
 
@@ -55,9 +57,12 @@ def assert_equal_runs(a: Trainer, b: Trainer) -> None:
         assert torch.equal(ours[name], theirs[name]), name
 
 
-@pytest.mark.parametrize("method", ["lejepa", "vicreg"])
+@pytest.mark.parametrize("method", ["lejepa", "vicreg", "ijepa"])
 def test_the_loss_falls_on_digits(method: str) -> None:
-    reports = list(Trainer(config(method={"name": method}, epochs=8, optimizer={"lr": 1e-2})))
+    changes: dict[str, Any] = {"method": {"name": method}, "epochs": 8, "optimizer": {"lr": 1e-2}}
+    if method == "ijepa":
+        changes |= {"method": IJEPA, "encoder": VIT, "data": {"name": "digits", "size": 16, "limit": 300}}
+    reports = list(Trainer(config(**changes)))
     losses = [r.metrics["train/loss"] for r in reports]
     assert losses[-1] < 0.8 * losses[0]
     assert [r.epoch for r in reports] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -231,8 +236,9 @@ def test_biases_and_norms_are_not_decayed() -> None:
     decayed, plain = trainer.optimizer.param_groups
     assert all(p.ndim > 1 for p in decayed["params"])
     assert all(p.ndim <= 1 for p in plain["params"])
+    next(iter(trainer))
     assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
-    assert sum(map(len, (decayed["params"], plain["params"]))) == len(list(trainer.method.parameters()))
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(trainer.method.parameters()))
 
 
 def test_a_batch_larger_than_the_training_images_is_refused() -> None:

@@ -1,0 +1,89 @@
+"""I-JEPA: predict the EMA teacher's patch embeddings of target blocks from one context block."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from lejepa.config import IjepaConfig, TrainConfig, ViewsConfig
+from lejepa.losses import masked_smooth_l1
+from lejepa.masks import multiblock
+from lejepa.methods.base import Method
+from lejepa.seeding import generator
+from lejepa.views import Views
+from lejepa.vit import SmallViT, pick, sincos_positions
+
+_MASKS = 3  # what the generator is for
+
+
+class Ijepa(Method):
+    """Facts from facebookresearch/ijepa (train.py, helper.py, vision_transformer.py). Evaluates the target encoder.
+
+    Heuristics: EMA teacher (momentum linear to 1), stop-gradient, predictor, layer-normalised targets, a weight decay
+    that grows. No projector. Left out of the reference: stretching the schedules by a quarter (`ipe_scale`), and its
+    rescaled initialisation, so that every method starts from the same encoder.
+    """
+
+    encoder: SmallViT  # of the context
+    target: SmallViT  # its moving average
+    target_std = None  # nothing asks the embeddings for unit variance
+
+    def __init__(self, config: TrainConfig, channels: int) -> None:
+        super().__init__(config, channels)
+        assert isinstance(config.method, IjepaConfig)
+        self.options, self.grid = config.method, self.encoder.grid
+        self.projector = nn.Sequential()
+        self.target = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.predictor = Predictor(
+            self.embedding_dim, config.method.predictor_width, config.method.predictor_depth, self.grid
+        )
+
+    def views(self) -> ViewsConfig:
+        return self.config.views.model_copy(update={"global_views": 1, "local_views": 0})
+
+    def forward(self, views: Views, step: int) -> dict[str, Tensor]:
+        images = views.globals[0]
+        masks = multiblock(self.options, len(images), self.grid, generator(self.config.seed, _MASKS, step))
+        context_index, target_index = masks.context.to(images.device), masks.targets.to(images.device)
+        with torch.no_grad():
+            teacher = self.target.tokens(images)
+            self.seen = teacher.mean(1)
+            normalised = F.layer_norm(teacher.float(), teacher.shape[-1:])
+            wanted = torch.stack([pick(normalised, block) for block in target_index])  # (T, B, L, D)
+        context = self.encoder.tokens(images, keep=context_index)
+        predicted = torch.stack([self.predictor(context, context_index, block) for block in target_index])
+        return {"loss": masked_smooth_l1(predicted, wanted, beta=1.0)}
+
+    def encode(self, images: Tensor) -> Tensor:
+        embeddings: Tensor = self.target(images)
+        return embeddings
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int) -> None:
+        start, end = self.options.ema
+        momentum = start + (end - start) * step / steps
+        torch._foreach_lerp_(list(self.target.parameters()), list(self.encoder.parameters()), 1 - momentum)
+
+
+class Predictor(nn.Module):
+    """A narrow ViT from the context's tokens to those of one target block, (B, K, D) → (B, L, D)."""
+
+    positions: Tensor
+
+    def __init__(self, dim: int, width: int, depth: int, grid: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(dim, width)
+        self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, width), std=0.02))
+        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
+        self.blocks = nn.Sequential(*(Block(width, max(1, width // 32), qkv_bias=True) for _ in range(depth)))
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, dim)
+
+    def forward(self, context: Tensor, context_index: Tensor, target_index: Tensor) -> Tensor:
+        """context_index (B, K) and target_index (B, L): where the tokens stand."""
+        known = self.into(context) + self.positions[context_index]
+        asked = self.mask_token + self.positions[target_index]
+        tokens: Tensor = self.norm(self.blocks(torch.cat([known, asked.to(known.dtype)], dim=1)))
+        predicted: Tensor = self.out(tokens[:, context.shape[1] :])
+        return predicted
