@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,9 +16,23 @@ from lejepa.config import TrainConfig
 
 if TYPE_CHECKING:
     from harness.trials import TrialSpec
-    from lejepa.trainer import EpochReport, Trainer
+    from lejepa.trainer import EpochReport
 
-TrainerFactory = Callable[[TrainConfig, Path], "Trainer"]  # (config, folder of the trial's checkpoints) → trainer
+
+class Training(Protocol):
+    """What a trial needs of lejepa.trainer.Trainer, and of whatever stands in for it."""
+
+    reports: list[EpochReport]
+    info: dict[str, Any]
+
+    def load(self) -> bool: ...
+
+    def __iter__(self) -> Iterator[EpochReport]: ...
+
+    def test(self) -> dict[str, float]: ...
+
+
+TrainerFactory = Callable[[TrainConfig, Path], Training]  # (config, folder of the trial's checkpoints) → trainer
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ def order(trial: TrialSpec, granted: TrainConfig, folder: Path) -> Order:
     return Order(trial.key, granted.model_dump(mode="json"), str(checkpoints), str(log), trial.reads_test)
 
 
-def lejepa_trainer(config: TrainConfig, checkpoints: Path) -> Trainer:
+def lejepa_trainer(config: TrainConfig, checkpoints: Path) -> Training:
     from lejepa.trainer import Trainer  # torch: only where something is trained
 
     return Trainer(config, checkpoints)

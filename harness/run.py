@@ -109,7 +109,10 @@ def _drive(ledger: Ledger, search: Search, where: Executor, mirror: MirrorThread
         _close(ledger, recorder.running, ending, progress)
         mirror.close()
         if mirror.trouble:
-            progress.say(f"MLflow lags behind the ledger, which has everything: {mirror.trouble}")
+            note = f"MLflow lags behind the ledger, which has everything: {mirror.trouble}"
+            progress.say(note)
+            with suppress(LedgerError):
+                ledger.add_event("note", text=note)
     return RunSummary(Counter(ledger.states().values()), bool(ending), folder)
 
 

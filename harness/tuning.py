@@ -44,6 +44,9 @@ class Sweep:
         except Exception as error:  # raised again by RayExecutor.run, once Tune has stopped its actors
             self.error = self.error or error
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its adapters into snapshots that nobody restores; a ledger has no place in them
+
     @property
     def over(self) -> bool:
         return self.error is not None or self.stop() is not None

@@ -1,6 +1,5 @@
 """What every executor does. Each runs the same small sweep once; the tests read its diary."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,13 +40,13 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 
 @pytest.fixture(scope="module")
-def ran(executor: Executor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Diary, PruningSearch, Path]]:
+def ran(executor: Executor, tmp_path_factory: pytest.TempPathFactory) -> tuple[Diary, PruningSearch, Path]:
     folder, diary = tmp_path_factory.mktemp(executor.name), Diary()
     trials = [trial(seed, purpose="search" if seed == SEARCHES else "evidence") for seed in range(7)]
     search = PruningSearch(trials)
     with executor:
         executor.run(search, diary, folder)
-    yield diary, search, folder
+    return diary, search, folder
 
 
 Ran = tuple[Diary, PruningSearch, Path]

@@ -20,7 +20,8 @@ def test_an_enumerated_search_never_stops_a_trial() -> None:
 def test_a_budget_of_trials_ends_the_search() -> None:
     search = Budgeted(Enumerated(trial(seed=i) for i in range(5)), trials=2, epochs=None)
     first, second = search.suggest(), search.suggest()
-    assert first and second
+    assert first
+    assert second
     assert search.suggest() is None
     search.ended(first, "finished")
     search.ended(second, "finished")
@@ -31,7 +32,8 @@ def test_a_budget_of_trials_ends_the_search() -> None:
 def test_a_budget_of_epochs_is_never_exceeded_and_gets_back_what_was_not_trained() -> None:
     search = Budgeted(Enumerated(trial(seed=i, epochs=4) for i in range(5)), trials=None, epochs=9)
     first, second = search.suggest(), search.suggest()
-    assert first and second
+    assert first
+    assert second
     assert search.suggest() is None, "one epoch is left, and a trial needs four"
     assert not search.exhausted, "a trial that runs may end early"
     search.observe(first, EpochReport(1, {}, {}))
