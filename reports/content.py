@@ -16,6 +16,13 @@ class Value:
     colour: str = ""  # class of an arm's colour
     strong: bool = False
 
+    @property
+    def sort_key(self) -> str:
+        """What a table's rows are sorted by: numbers by themselves, words as shown, what is missing last."""
+        if self.raw is None:
+            return ""
+        return str(self.raw) if isinstance(self.raw, int | float) else self.text
+
 
 def plain(raw: Any, text: str | None = None) -> Value:
     return Value(raw, str(raw) if text is None else text)

@@ -36,7 +36,7 @@ _TOKENS = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "card", BAND: "band"
     colour: f"arm-{place}" for place, colour in enumerate(PALETTE)
 }
 _STYLE: dict[Any, Any] = {
-    "font.size": 9.5, "font.family": "sans-serif", "text.parse_math": False, "svg.fonttype": "none",
+    "font.size": 10, "font.family": "sans-serif", "text.parse_math": False, "svg.fonttype": "none",
     "svg.hashsalt": "reports", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED,
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -126,7 +126,7 @@ def curve(
     marks: Sequence[Mark] = (), band: tuple[float, float] | None = None,
 ) -> Figure:  # fmt: skip
     """A metric against a numeric factor: raw seeds, mean and interval; on a log axis, 0 stands apart at the left."""
-    with _canvas((6.4, 4.1) if text.wide else (5.6, 3.7)) as (canvas, axes):
+    with _canvas((5.8, 3.9) if text.wide else (5.2, 3.6)) as (canvas, axes):
         xs = sorted({point.x for line in series for point in line.points})
         place = _log_places(xs) if log else {x: x for x in xs}
         if band:
@@ -223,7 +223,7 @@ def _spacing(places: list[float]) -> float:
 
 def dots(text: Text, rows: Sequence[Row], x_label: str, levels: Sequence[Level] = ()) -> Figure:
     """One line per row: raw seeds, mean, interval. Floors are hollow and grey."""
-    with _canvas((5.6, 1.1 + 0.42 * max(len(rows), 2))) as (canvas, axes):
+    with _canvas((5.2, 1.1 + 0.4 * max(len(rows), 2))) as (canvas, axes):
         for y, row in enumerate(rows):
             colour = MUTED if row.floor else colour_of(row.place)
             jitter = np.random.default_rng(y).uniform(-0.13, 0.13, len(row.values))
@@ -248,7 +248,7 @@ def dots(text: Text, rows: Sequence[Row], x_label: str, levels: Sequence[Level] 
 
 def effect(text: Text, estimate: Estimate, values: Sequence[float], rope: float, x_label: str) -> Figure:
     """The primary difference against zero and the region of practical equivalence."""
-    with _canvas((5.0, 1.35)) as (canvas, axes):
+    with _canvas((4.8, 1.35)) as (canvas, axes):
         axes.axvspan(-rope, rope, color=BAND, lw=0, zorder=0)
         axes.axvline(0, color=MUTED, lw=1)
         axes.scatter(values, np.full(len(values), 0.0) + 0.28, s=16, color=MUTED, alpha=0.6, lw=0, zorder=3)
@@ -265,7 +265,7 @@ def losses(
     ceilings: Sequence[float],
 ) -> Figure:  # fmt: skip
     """SIGReg loss against prediction loss at the end of training, coloured by λ; λ = 0 is hollow."""
-    with _canvas((5.6, 3.9)) as (canvas, axes):
+    with _canvas((5.2, 3.7)) as (canvas, axes):
         positive = lambdas > 0
         norm: Normalize = _log_norm(lambdas[positive])
         for mask, marker in ((positive & ~collapsed, "o"), (positive & collapsed, "X")):
@@ -296,9 +296,11 @@ def losses(
 
 
 def _decade_ticks(scale: Axis) -> None:
-    """1, 2 and 5 of every decade, as plain numbers: matplotlib's own are set in its mathematical markup."""
+    """Decades, with 2 and 5 where there is room, as plain numbers: matplotlib's own are set in mathematical markup."""
     if scale.get_scale() == "log":
-        scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        low, high = scale.get_view_interval()
+        subs = (1.0, 2.0, 5.0) if high < 150 * low else (1.0,)
+        scale.set_major_locator(LogLocator(subs=subs, numticks=12))
         scale.set_major_formatter(FuncFormatter(lambda value, _: number(float(f"{value:.3g}"))))
         scale.set_minor_formatter(NullFormatter())
 
@@ -316,7 +318,7 @@ def training(
     text: Text, curves: Sequence[Curve], y_label: str, y_limits: tuple[float, float] | None, most_seeds: int = 120
 ) -> Figure:
     """A metric against the epoch: means thick, seeds thin (left out where there are too many to be told apart)."""
-    with _canvas((5.6, 3.5)) as (canvas, axes):
+    with _canvas((5.2, 3.4)) as (canvas, axes):
         seeds_shown = sum(len(line.values) for line in curves) <= most_seeds
         for line in curves:
             colour = colour_of(line.place) if line.shade is None else _COLD_TO_WARM(line.shade)

@@ -14,9 +14,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from harness.ledger import EventRow, Ledger, TrialRow, canonical
+from harness.ledger import AssignmentRow, EventRow, Ledger, TrialRow, canonical
 
 EVIDENCE = frozenset({"evidence", "floor", "confirm"})  # search trials chose something, so they prove nothing
+
+
+_TRIAL_COLUMNS = frozenset({
+    "key", "arm", "cell", "study", "ordinal", "purpose", "seed", "planned", "state", "attempts", "data", "code", "method",
+    "encoder", "variant", "done", "seconds", "outcome",
+})  # fmt: skip
 
 
 class LoadError(Exception):
@@ -79,12 +85,19 @@ def load(folder: str | os.PathLike[str]) -> Sweep:
         # Events before epochs: while a sweep runs, a trial that is read as finished then has all its epochs.
         rows, assignments, events, states = ledger.trials(), ledger.assignments(), ledger.events(), ledger.states()
         epochs = _epochs_frame(ledger, [row.key for row in rows])
-    places = pd.DataFrame([
-        {"key": a.key, "arm": a.arm, "cell": canonical(a.cell), **a.cell, "study": a.study, "ordinal": a.ordinal,
-         "purpose": a.purpose} for a in assignments
-    ], columns=None if assignments else ["key", "arm", "cell", "study", "ordinal", "purpose"])  # fmt: skip
-    trials = places.merge(_trials_frame(rows, events, states, epochs), on="key", how="left")
+    trials = _places_frame(assignments).merge(_trials_frame(rows, events, states, epochs), on="key", how="left")
     return Sweep(folder, spec, environment, trials, epochs, events, {row.key: row.config for row in rows})
+
+
+def _places_frame(assignments: list[AssignmentRow]) -> pd.DataFrame:
+    """One row per place of the design; a factor that is named like another column (`encoder`) gets none of its own."""
+    rows = [
+        {"key": a.key, "arm": a.arm, "cell": canonical(a.cell), "study": a.study, "ordinal": a.ordinal,
+         "purpose": a.purpose} | {path: value for path, value in a.cell.items() if path not in _TRIAL_COLUMNS}
+        for a in assignments
+    ]  # fmt: skip
+    columns = None if rows else ["key", "arm", "cell", "study", "ordinal", "purpose"]
+    return pd.DataFrame(rows, columns=columns).astype({"key": object})
 
 
 def _epochs_frame(ledger: Ledger, keys: list[str]) -> pd.DataFrame:
@@ -137,7 +150,8 @@ def _trials_frame(
         "method": [row.config.get("method", {}).get("name", "") for row in rows],
         "encoder": [canonical(row.config.get("encoder", {})) for row in rows],
         "variant": [canonical({k: v for k, v in row.config.items() if k != "seed"}) for row in rows],
-    }).set_index("key")  # fmt: skip
+    })  # fmt: skip
+    frame = frame.astype({"key": object}).set_index("key")
     by_key = epochs.groupby("key", observed=True)
     last = by_key.last().drop(columns=["epoch", "time"], errors="ignore")  # the last value that was measured
     last = last[[name for name in last.columns if not name.startswith("timing/")]]

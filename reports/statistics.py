@@ -1,7 +1,8 @@
 """Every interval and verdict of a report, as pure functions of numbers.
 
 Which interval when was settled by simulation (nominal 95 %): at n = 3 only Student t covers (95.6 %, bootstrap-t 80 %);
-at n = 5 bootstrap-t covers on normal (95.4 %) and lognormal data (92.6 %, Student t 87.7 %).
+at n = 5 bootstrap-t covers on normal (95.4 %) and on lognormal data (σ = 0.8: 92 %, Student t 88 %; σ = 1: 89 to 90 %
+against 84 %).
 """
 
 from collections.abc import Sequence

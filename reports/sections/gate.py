@@ -223,7 +223,7 @@ def _seeds(study: Study) -> Check | None:
     if not cells:
         return None
     name, n = "Seeds", {_who(cell): len(cell.finished) for cell in cells}
-    said = listing([f"{who} {k}" for who, k in n.items()])
+    said = ", ".join(f"{who}: {k}" for who, k in n.items())
     if study.primary is not None and len(study.primary.differences) == 0:
         return Check(name, FAIL, f"no seed is shared, so nothing is paired ({said})", _keys(cells))
     if len(set(n.values())) > 1 or (study.primary and len(study.primary.differences) < max(n.values())):

@@ -89,11 +89,11 @@ def _trials(study: Study) -> list[Block]:
     trials = study.sweep.trials
     names = ["key", "arm", *study.sweep.factors, "purpose", "seed", "state", "outcome", "done", "attempts", "seconds",
              *dict.fromkeys([study.metric, study.judge])]  # fmt: skip
-    frame = trials[names].drop_duplicates()
+    frame = trials.drop_duplicates(["key", "arm", "cell", "purpose"])[list(dict.fromkeys(names))]
     shown = frame.head(_MOST_KEYS)
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     caption = f"Trials by key: {count(len(shown), 'row')} of {len(frame):,}."
-    blocks: list[Block] = [Table("trials", caption, [name_text(name) for name in names], rows)]
+    blocks: list[Block] = [Table("trials", caption, [name_text(name) for name in frame.columns], rows)]
     if len(frame) > len(shown):
         blocks.append(Prose(["The whole list is in tables/trials-all.csv."]))
     return blocks
