@@ -5,6 +5,7 @@ constructed once. What is wrong anywhere on it is a SpecError with place, key, r
 imports torch, Ray or MLflow.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ __all__ = ["Arm", "Cell", "SpecError", "SweepSpec", "load_sweep", "load_training
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"  # installed beside this package
 STUDY_SEEDS = 1_000_000  # study i of a search trains with seed 1,000,000 + i: never a seed of the evidence
+
+_MOST = 100_000  # cells of an arm, trials of a search, seeds: more is a slip of the keyboard
 
 # What may not be a parameter, and where it belongs.
 _NOT_A_FACTOR = {
@@ -43,6 +46,8 @@ def _list_seeds(raw: Any) -> Any:
     if isinstance(raw, int):
         if raw < 1:
             raise ValueError(f"{raw} seeds make zero trials; take 1 or more")
+        if raw > _MOST:
+            raise ValueError(f"{raw} seeds are more than any sweep runs; take at most {_MOST}")
         return list(range(raw))
     if not raw:
         raise ValueError("an empty list makes zero trials; give at least one seed")
@@ -80,8 +85,8 @@ class Search(_Part):
     """How the nuisance parameters of every cell are searched: the same budget in each."""
 
     sampler: Literal["grid", "random", "qmc", "tpe"] = "qmc"  # tpe is asked while running, the others are listed before
-    trials: int | None = Field(None, ge=1)  # per study; 16, and for `grid` all combinations
-    studies: int = Field(1, ge=1)  # independent repetitions of the search, per cell
+    trials: int | None = Field(None, ge=1, le=_MOST)  # per study; 16, and for `grid` all combinations
+    studies: int = Field(1, ge=1, le=_MOST)  # independent repetitions of the search, per cell
 
     @model_validator(mode="before")
     @classmethod
@@ -247,9 +252,11 @@ def train_config(raw: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig.model_validate({**raw, **named})
 
 
-def _method_name(base: Mapping[str, Any]) -> Any:
-    method = base.get("method", {})
-    return method.get("name", "lejepa") if isinstance(method, Mapping) else "lejepa"
+def _method_name(base: Mapping[str, Any]) -> str:
+    """The method's name; the default's also where what is written is no name, which the config refuses later."""
+    method = base.get("method")
+    name = method.get("name") if isinstance(method, Mapping) else None
+    return name if isinstance(name, str) else "lejepa"
 
 
 def _inherit(arm: dict[str, Any], sweep: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,6 +271,8 @@ def _wrong(path: tuple[str, ...], message: str) -> PydanticCustomError:
 
 
 def _check_factors(arm_path: tuple[str, ...], arm: Arm) -> None:
+    if (cells := math.prod(len(space.values) for space in arm.scientific.values())) > _MOST:
+        raise _wrong((*arm_path, "scientific"), f"makes {cells:,} cells; at most {_MOST:,} can be listed")
     roles = [(role, path) for role in ("scientific", "nuisance") for path in getattr(arm, role)]
     for role, path in roles:
         where = (*arm_path, role, path)
@@ -409,8 +418,10 @@ def _override_path(key: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
     parts = tuple(key.split("."))
     if parts[0] == "arms" and len(parts) > 1:
         rest = key.removeprefix("arms.")
-        arms = raw.get("arms") or {}
-        known = [arm for arm in arms if rest == arm or rest.startswith(f"{arm}.")]
+        arms = raw.get("arms")
+        known = [
+            arm for arm in (arms if isinstance(arms, Mapping) else ()) if rest == arm or rest.startswith(f"{arm}.")
+        ]
         arm = max(known, key=len, default=parts[1])
         inner = rest.removeprefix(arm).removeprefix(".")
         return ("arms", arm, *(_override_path(inner, {}) if inner else ()))

@@ -64,6 +64,12 @@ MISTAKES = {
     "a negative seed": ("name: a\nseeds: [0, -1]\n", "s.yaml:2: seeds: -1 is no seed"),
     "a seed twice": ("name: a\nseeds: [1, 1]\n", "s.yaml:2: seeds: seed 1 is listed twice"),
     "zero trials": ("name: a\nseeds: 0\n", "s.yaml:2: seeds: 0 seeds make zero trials"),
+    "seeds beyond counting": (f"name: a\nseeds: {10**30}\n", "s.yaml:2: seeds: 1000000000000000000000000000000 seeds"),
+    "a list for the name of a method": (
+        "name: a\nbase:\n  method: {name: [x]}\n",
+        "s.yaml:3: base.method: ['x'] is not",
+    ),
+    "a number for the arms": ("name: a\narms: 3\n", "s.yaml:2: arms: must be a mapping of keys, not 3"),
     "an empty grid": (
         "name: a\nscientific: {method.lamb: {grid: []}}\n",
         "s.yaml:2: scientific.method.lamb: an empty grid",
