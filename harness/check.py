@@ -186,7 +186,7 @@ def _check_metric(spec: SweepSpec, cell: Cell, config: TrainConfig, places: Plac
     name, method = spec.metric.name, config.method.name
     if name.startswith("train/") and method in FLOORS:
         return  # a floor has no loss; it is drawn where the metric is a score
-    known += [f"train/{term}" for term in _TERMS.get(method, ())]
+    known += [f"train/{term}" for term in _TERMS.get(method, ("loss",))]
     if name not in known:
         path = ("metric", "name")
         message = f"{name!r} is not measured in arm {cell.arm!r}{_hint(name, known)}"

@@ -67,7 +67,7 @@ MISTAKES = {
     "seeds beyond counting": (f"name: a\nseeds: {10**30}\n", "s.yaml:2: seeds: 1000000000000000000000000000000 seeds"),
     "a list for the name of a method": (
         "name: a\nbase:\n  method: {name: [x]}\n",
-        "s.yaml:3: base.method: ['x'] is not",
+        "is not known; known are lejepa, vicreg",
     ),
     "a number for the arms": ("name: a\narms: 3\n", "s.yaml:2: arms: must be a mapping of keys, not 3"),
     "an empty grid": (
