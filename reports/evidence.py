@@ -15,7 +15,7 @@ import pandas as pd
 
 from reports import statistics as st
 from reports.load import EVIDENCE, Sweep
-from reports.wording import cell_text, encoder_text, metric_text
+from reports.wording import cell_text, encoder_text, metric_text, name_text
 
 FLOOR_METHODS = frozenset({"random", "pixels"})  # nothing is trained
 
@@ -201,7 +201,7 @@ class Study:
             other = next((arm for arm in self._rivals if arm.name == self.asked[1]), None)
             if other is None or other.selected is None:
                 return None
-            return self.compare(lead.selected, other.selected, lead.name, other.name)
+            return self.compare(lead.selected, other.selected, name_text(lead.name), name_text(other.name))
         rivals = [cell for cell in lead.cells if cell is not lead.selected and cell.complete]
         if not rivals:
             return None

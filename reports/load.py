@@ -20,8 +20,8 @@ EVIDENCE = frozenset({"evidence", "floor", "confirm"})  # search trials chose so
 
 
 _TRIAL_COLUMNS = frozenset({
-    "key", "arm", "cell", "study", "ordinal", "purpose", "seed", "planned", "state", "attempts", "data", "code", "method",
-    "encoder", "variant", "done", "seconds", "outcome",
+    "key", "arm", "cell", "study", "ordinal", "purpose", "seed", "planned", "state", "attempts", "data", "code",
+    "method", "encoder", "variant", "done", "seconds", "outcome",
 })  # fmt: skip
 
 

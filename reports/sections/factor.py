@@ -165,8 +165,10 @@ def _cell_row(study: Study, arm: Arm, cell: Cell) -> list[Value]:
     chosen = cell is arm.selected
     paths = list(dict.fromkeys(path for c in arm.cells for path in c.values))
     colour = colour_class(study, arm.name) if chosen else ""
-    heads = [Value(v := cell.values.get(path), value_text(v) if v is not None else "—", cell.keys, colour=colour,
-                   strong=chosen) for path in paths]  # fmt: skip
+    heads = []
+    for rank, path in enumerate(paths):
+        value, dot = cell.values.get(path), colour if rank == 0 else ""
+        heads.append(Value(value, "—" if value is None else value_text(value), cell.keys, colour=dot, strong=chosen))
     difference = None if arm.selected is None or chosen else study.compare(cell, arm.selected, "", "").estimate
     remark = "selected on validation" if chosen else ("no evidence" if not len(cell.rows) else cell.losses)
     return [

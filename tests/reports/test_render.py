@@ -108,6 +108,7 @@ def test_hostile_names_are_text_everywhere(hostile):
     assert "<script" not in markdown
     assert "<img" not in markdown
     assert "\n" not in hostile.answer
+    assert f"\u2068{HOSTILE[2]}\u2069" in hostile.answer  # isolated: numbers beside it keep their order
 
 
 def test_hostile_names_leave_no_markup_and_no_formula_in_figures_and_csv(hostile):
