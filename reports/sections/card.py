@@ -59,7 +59,7 @@ def card(study: Study, checks: list[Check]) -> Card:
 def answer(study: Study, strength: str, failed: list[Check]) -> str:
     """One sentence, in plain text."""
     if failed:
-        what = "; ".join(f"{check.name.lower()}: {check.finding}" for check in failed[:2])
+        what = "; ".join(f"“{check.name}” fails: {check.finding}" for check in failed[:2])
         more = f" (and {count(len(failed) - 2, 'more failed check')})" if len(failed) > 2 else ""
         return f"No valid answer: {what}{more}."
     lead = study.leads

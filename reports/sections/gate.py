@@ -105,7 +105,7 @@ def _keys(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 def _rows(cells: Iterable[Cell]) -> pd.DataFrame:
     frames = [cell.rows for cell in cells if len(cell.rows)]
-    return pd.concat(frames) if frames else pd.DataFrame(columns=["key", "data", "code", "planned", "seed"])
+    return pd.concat(frames) if frames else pd.DataFrame(columns=["key", "data", "code", "protocol"])
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
@@ -121,13 +121,25 @@ def _evidence_is_complete(study: Study) -> Check:
     compared = {arm.name for arm in compared_arms(study)}
     open_states = {"waiting", "running", "failed"}
     unfinished = [c for c in holes if not len(c.rows) or open_states & set(c.rows["state"])]
-    said = [f"{_who(c)}: {c.losses or 'no evidence yet'}" for c in holes[:6]]
-    more = f", and {len(holes) - 6} more cells" if len(holes) > 6 else ""
     breaks = [c for c in unfinished if c.arm in compared] + [c for c in compared_cells(study) if not c.complete]
     missing = [name for name in study.asked or () if name not in {arm.name for arm in study.arms}]
     if missing:
         return Check(name, FAIL, f"the contrast names {listing([name_text(m) for m in missing])}: no such arm")
-    return Check(name, FAIL if breaks else WARN, "; ".join(said) + more, _keys(holes))
+    return Check(name, FAIL if breaks else WARN, _holes_text(holes), _keys(holes))
+
+
+def _holes_text(holes: list[Cell]) -> str:
+    """How many trials are missing and why, then where: the first three cells by name."""
+    states = pd.concat([c.rows.loc[~c.rows["key"].isin(c.finished["key"]), "state"] for c in holes])
+    counts = states.replace("finished", "unmeasured").value_counts()
+    planned = sum(cell.planned for cell in holes)
+    said = [f"{n} {state}" for state, n in counts.items()]
+    empty = sum(1 for cell in holes if not len(cell.rows))
+    parts = [f"{listing(said)} of {count(planned, 'trial')}"] if said else []
+    parts += [f"no evidence yet in {count(empty, 'cell')}"] if empty else []
+    where = [_who(cell) for cell in holes[:3]]
+    more = [count(len(holes) - 3, "more cell")] if len(holes) > 3 else []
+    return f"{', '.join(parts)} ({listing([*where, *more])})"
 
 
 def _within_one_encoder(study: Study) -> Check | None:
@@ -166,11 +178,14 @@ def _same_protocol(study: Study) -> Check | None:
     name = "Same evaluation protocol in what is compared"
     if len(probes) > 1 and not swept:
         return Check(name, FAIL, "the settings of the probe differ", _keys(cells))
+    versions = sorted(_rows(cells)["protocol"].dropna().unique())
+    if len(versions) > 1:
+        return Check(name, FAIL, f"versions of the probe differ: {listing(versions)}", _keys(cells))
     probe = json.loads(next(iter(probes)))
     shown = ", ".join(
         f"{key} {value_text(value)}" for key, value in probe.items() if key in ("on", "shots", "draws", "k")
     )
-    return Check(name, PASS, shown or "one protocol", _keys(cells))
+    return Check(name, PASS, ", ".join(filter(None, [*versions, shown])) or "one protocol", _keys(cells))
 
 
 def _training_budget(study: Study) -> Check | None:

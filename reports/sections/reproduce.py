@@ -60,11 +60,14 @@ def _observed(study: Study) -> list[tuple[str, str]]:
     seen: dict[str, Counter[str]] = {}
     for event in study.sweep.events:
         if event.kind in ("finished", "pruned") and isinstance(event.payload.get("info"), dict):
-            for name in ("device", "threads", "torch"):
+            for name in ("device", "threads", "torch", "probe_protocol"):
                 if name in event.payload["info"]:
                     seen.setdefault(name, Counter())[value_text(event.payload["info"][name])] += 1
     return [
-        (f"{name} in the trials", listing([f"{value} ({count(n, 'trial')})" for value, n in values.most_common(4)]))
+        (
+            f"{name.replace('_', ' ')} in the trials",
+            listing([f"{value} ({count(n, 'trial')})" for value, n in values.most_common(4)]),
+        )
         for name, values in seen.items()
     ]
 

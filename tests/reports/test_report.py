@@ -160,7 +160,7 @@ def test_an_unfair_training_budget_is_called_invalid(tmp_path):
     report = Decision(write_sweep(tmp_path / "s", two_arms(epochs=40), contrast=PAIR))
     assert report.strength == "invalid"
     assert result_of(report, "equal training budget") == "fail"
-    assert report.answer.startswith("No valid answer: equal training budget: lejepa: 40 epochs")
+    assert report.answer.startswith("No valid answer: “Equal training budget” fails: lejepa: 40 epochs")
 
 
 def test_a_contrast_across_encoders_is_called_invalid(tmp_path):
@@ -276,7 +276,7 @@ def test_a_ledger_without_trials_and_one_without_results_still_give_a_page(tmp_p
     waiting = {(0, seed): "waiting" for seed in range(3)}
     report = build(write_sweep(tmp_path / "s", {"a": SyntheticArm(flat(1.0), ends=waiting)}))
     assert report.strength == "invalid"
-    assert "3 of 3 waiting" in report.answer
+    assert "3 waiting of 3 trials" in report.answer
 
 
 # -- other designs ----------------------------------------------------------------------------------------------------
