@@ -26,7 +26,7 @@ class Fake:
     reports_nan: dict[int, int] = field(default_factory=dict)
     raises: dict[int, int] = field(default_factory=dict)
     dies: dict[int, int] = field(default_factory=dict)  # kill -9 on its own process
-    deaths: int = 1  # so many times
+    deaths: dict[int, int] = field(default_factory=dict)  # seed → how many times; once where not given
     seconds: float = 0.0  # per epoch
 
     def __call__(self, config: TrainConfig, checkpoints: Path) -> "FakeTrainer":
@@ -84,7 +84,7 @@ class FakeTrainer:
         if self.fake.raises.get(seed) == epoch:
             print("about to raise")
             raise RuntimeError(f"seed {seed} does not like epoch {epoch}")
-        if self.fake.dies.get(seed) == epoch and self._deaths_so_far() < self.fake.deaths:
+        if self.fake.dies.get(seed) == epoch and self._deaths_so_far() < self.fake.deaths.get(seed, 1):
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             (self.checkpoint.parent / f"died-{self._deaths_so_far()}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
