@@ -237,6 +237,9 @@ def study(sweep: Sweep) -> Study:
         cells = [_cell(part, metric, judge, sign) for _, part in rows.groupby("cell", sort=False)]
         cells.sort(key=lambda cell: _order(cell.values))
         arms.append(Arm(str(name), str(rows["method"].iloc[0]), str(encoder), cells, sign))
+    named = list(sweep.spec.get("arms") or {})
+    order = {name: place for place, name in enumerate(named)}
+    arms.sort(key=lambda arm: (arm.is_floor, order.get(arm.name, len(named))))  # as the sweep file names them
     trained = list(dict.fromkeys(arm.name for arm in arms if not arm.is_floor))
     floors = list(dict.fromkeys(arm.name for arm in arms if arm.is_floor))
     colours = {name: place for group in (trained, floors) for place, name in enumerate(group)}

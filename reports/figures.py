@@ -268,10 +268,13 @@ def losses(
     with _canvas((5.2, 3.7)) as (canvas, axes):
         positive = lambdas > 0
         norm: Normalize = _log_norm(lambdas[positive])
-        for mask, marker in ((positive & ~collapsed, "o"), (positive & collapsed, "X")):
+        for mask, marker, label in (
+            (positive & ~collapsed, "o", None),
+            (positive & collapsed, "X", "collapsed at λ > 0"),
+        ):
             if mask.any():
                 axes.scatter(x[mask], y[mask], c=lambdas[mask], cmap=_COLD_TO_WARM, norm=norm, s=44, marker=marker,
-                             edgecolor=INK, lw=0.7, zorder=3, rasterized=mask.sum() > _MANY)  # fmt: skip
+                             edgecolor=INK, lw=0.7, zorder=3, rasterized=mask.sum() > _MANY, label=label)  # fmt: skip
         if (~positive).any():
             axes.scatter(x[~positive], y[~positive], facecolor=PAPER, edgecolor=RED, s=48, lw=1.6, zorder=3,
                          label="λ = 0")  # fmt: skip

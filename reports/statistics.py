@@ -16,6 +16,7 @@ from scipy import special, stats
 LEVEL = 0.95
 RESAMPLES = 10_000
 BOOTSTRAP_FROM = 5  # values
+POWER = 0.8  # of a proposed number of seeds
 
 DECIDED, EQUIVALENT, LEANING, UNDECIDED, INVALID = "decided", "equivalent", "leaning", "undecided", "invalid"
 
@@ -140,7 +141,8 @@ def _log_choose(n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 
 
 def pairs_needed(differences: ArrayLike, rope: float, most: int = 100) -> int | None:
-    """How many pairs would make the verdict decided or equivalent if mean and spread stayed as they are (Student t).
+    """How many pairs would make the verdict decided or equivalent, four times out of five, if mean and spread are what
+    they seem (Student t, with the margin that a power of 80 % needs).
 
     None where `most` would not be enough, or where fewer than two pairs show no spread. A forecast, not a promise.
     """
@@ -149,7 +151,7 @@ def pairs_needed(differences: ArrayLike, rope: float, most: int = 100) -> int | 
         return None
     mean, spread = float(x.mean()), float(x.std(ddof=1))
     for n in range(len(x) + 1, most + 1):
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * spread / np.sqrt(n)
+        half = float(stats.t.ppf([(1 + LEVEL) / 2, POWER], n - 1).sum()) * spread / np.sqrt(n)
         if verdict(Estimate(mean, mean - half, mean + half, n, "Student t"), rope) in (DECIDED, EQUIVALENT):
             return n
     return None

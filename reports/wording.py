@@ -60,7 +60,12 @@ def number(value: float) -> str:
 
 
 def amount(value: float, metric: str) -> str:
-    return f"{value:.1f}" if is_percent(metric) else f"{value:.3g}"
+    """One decimal for percent; a bound just beside zero keeps a digit, since its side decides a verdict."""
+    if not is_percent(metric):
+        return f"{value:.3g}"
+    if 0.0005 < abs(value) < 0.05:
+        return f"{value:.1g}"
+    return f"{value + 0.0 if abs(value) >= 0.05 else 0.0:.1f}"
 
 
 def with_interval(mean: float, low: float | None, high: float | None, metric: str, sign: bool = False) -> str:

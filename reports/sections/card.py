@@ -89,13 +89,29 @@ def _lambda_clauses(arm: Arm) -> list[str]:
     flat = plateau(arm)
     if flat is not None:
         said.append(_plateau_text(flat))
-    zero = [cell for cell in arm.cells if cell.values[LAMBDA] == 0 and len(cell.rows)]
-    ends = {what: sum(cell.count(what) for cell in zero) for what in ("collapsed", "diverged")}
-    planned = sum(cell.planned for cell in zero)
-    for what, word in (("collapsed", "collapses"), ("diverged", "diverges")):
-        if ends[what]:
-            said.append(f"λ = 0 {word}" + ("" if ends[what] == planned else f" in {ends[what]} of {planned}"))
+    if below := _collapsed_below(arm):
+        said.append(below)
     return said
+
+
+def _collapsed_below(arm: Arm) -> str:
+    """The smallest λ, from the left without a break, at which every seed collapsed or diverged."""
+    by_lambda: dict[float, list[Cell]] = {}
+    for cell in arm.cells:
+        if len(cell.rows):
+            by_lambda.setdefault(cell.values[LAMBDA], []).append(cell)
+    lost = []
+    for lamb in sorted(by_lambda):
+        cells = by_lambda[lamb]
+        if any(cell.count("collapsed") + cell.count("diverged") < cell.planned for cell in cells):
+            break
+        lost.append(lamb)
+    if not lost:
+        return ""
+    words = {"collapsed": "collapses", "diverged": "diverges"}
+    gone = [cell for lamb in lost for cell in by_lambda[lamb]]
+    how = " or ".join(word for what, word in words.items() if any(cell.count(what) for cell in gone))
+    return f"λ = 0 {how}" if lost == [0] else f"every tried λ up to {number(lost[-1])} {how}"
 
 
 def _plateau_text(flat: Plateau) -> str:
@@ -194,7 +210,8 @@ def _changes(study: Study, checks: list[Check], strength: str) -> list[str]:
     if strength in (st.UNDECIDED, st.LEANING) and contrast is not None:
         needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope, _MOST_SEEDS)
         said.append(
-            f"More seeds: about {needed} pairs would settle it if mean and spread stay as they are." if needed
+            f"More seeds: about {needed} pairs settle it four times out of five, if mean and spread are what they seem."
+            if needed
             else "More seeds alone will hardly settle it: the difference lies near the edge of what matters, or varies "
             f"too much for {_MOST_SEEDS} pairs." if len(contrast.differences) > 1
             else "More seeds: one has no spread, hence no interval."
@@ -205,7 +222,7 @@ def _changes(study: Study, checks: list[Check], strength: str) -> list[str]:
             f"Another idea of what matters: the verdict holds for a ROPE of ±{study.rope:g} {points}".rstrip() + "."
         )
     flagged = [check for check in checks if check.result == WARN and check.name in _LIMITING]
-    said += [f"{_LIMITING[check.name]} ({check.finding})." for check in flagged]
+    said += [f"{_LIMITING[check.name]}: {check.finding}." for check in flagged]
     return said or ["Another data set, encoder or schedule: all were held fixed."]
 
 

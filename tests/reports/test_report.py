@@ -153,6 +153,17 @@ def test_a_smaller_metric_wins_where_the_sweep_minimises(tmp_path):
     assert "%" not in report.answer
 
 
+def test_every_lambda_that_collapses_is_named_in_the_answer(tmp_path):
+    folder = write_sweep(tmp_path / "s", contrast=PAIR)
+    with Ledger(folder / "ledger.db") as ledger:
+        for place in ledger.assignments():
+            if place.cell.get("method.lamb") == 0.002:
+                ledger.add_epoch(place.key, 21, {"diag/collapsed": 1.0}, {"seconds": 0.4})
+    decision = Decision(folder)
+    assert "; every tried λ up to 0.002 collapses;" in decision.answer
+    assert result_of(decision, "infeasible") == "warn"
+
+
 # -- the gate ---------------------------------------------------------------------------------------------------------
 
 

@@ -136,9 +136,19 @@ def test_expected_best_holds_for_thousands_of_scores_and_refuses_more_than_there
         st.expected_best(values, 5001)
 
 
-def test_pairs_needed_is_the_first_n_whose_verdict_would_hold():
+def test_pairs_needed_is_the_first_n_with_the_power_to_settle_it():
     differences = [1.0, 3.0, 2.0, 4.0]  # mean 2.5, standard deviation 1.29
     needed = st.pairs_needed(differences, rope=1.0)
-    assert needed == 6
+    # (t(0.975, n − 1) + t(0.8, n − 1)) · 1.291 / √n < 1.5: at 8 (2.365 + 0.896) · 0.456 = 1.49, at 7 1.64
+    assert needed == 8
     assert st.pairs_needed([1.0], rope=1.0) is None
     assert st.pairs_needed([1.0, 1.1, 0.9], rope=1.0) is None  # sits on the edge: no n is enough
+
+
+def test_the_pairs_that_are_proposed_settle_it_about_four_times_out_of_five():
+    rng = np.random.default_rng(2)
+    needed = st.pairs_needed(2.5 + 1.5 * np.array([-1.0, 0.0, 1.0]), rope=1.0)
+    settled = [
+        st.verdict(st.mean_interval(sample), 1.0) == st.DECIDED for sample in rng.normal(2.5, 1.5, (400, needed))
+    ]
+    assert 0.7 <= np.mean(settled) <= 0.9

@@ -1,0 +1,40 @@
+import pytest
+
+from reports import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(71.26, "71.3"), (-0.04, "-0.04"), (0.0, "0.0"), (-0.00001, "0.0"), (-4.62, "-4.6")]
+)
+def test_percentages_have_one_decimal_and_bounds_beside_zero_keep_their_side(value, shown):
+    assert wording.amount(value, "test/shot1") == shown
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("test/shot1", "1-shot test accuracy"),
+        ("val/shot10", "10-shot validation accuracy"),
+        ("val/linear", "validation linear-probe accuracy"),
+        ("test/knn", "test k-NN accuracy"),
+        ("train/loss", "train/loss"),
+    ],
+)
+def test_metrics_are_said_in_words(metric, said):
+    assert wording.metric_text(metric) == said
+
+
+def test_an_interval_is_said_with_true_minus_signs_and_a_sign_where_it_is_a_difference():
+    assert wording.with_interval(3.14, 0.2, 6.04, "test/shot1", sign=True) == "+3.1 [0.2, 6.0]"
+    assert wording.with_interval(-3.14, -6.04, 0.2, "test/shot1", sign=True) == "−3.1 [−6.0, 0.2]"
+    assert wording.with_interval(3.14, None, None, "test/shot1") == "3.1"
+
+
+def test_names_lose_control_characters_and_keep_emoji():
+    assert wording.name_text("a\nb\u202e") == "a�b�"
+    assert wording.name_text("👩\u200d🚀") == "👩\u200d🚀"
+
+
+def test_short_names_are_cut_for_axes_and_never_hidden_from_legends():
+    assert wording.short_name("x" * 50, 10) == "x" * 9 + "…"
+    assert not wording.short_name("_arm").startswith("_")
