@@ -209,13 +209,16 @@ class Ledger:
         """Epochs of one trial or of all, by key and epoch."""
         where, bound = ("", ()) if key is None else ("WHERE key = ?", (key,))
         rows = self._execute(f"SELECT key, epoch, time, metrics, timing FROM epochs {where} ORDER BY key, epoch", bound)
-        return [EpochRow(*r[:3], json.loads(r[3]), json.loads(r[4])) for r in rows]
+        return [
+            EpochRow(key, epoch, at, json.loads(metrics), json.loads(timing))
+            for key, epoch, at, metrics, timing in rows
+        ]
 
     def events(self, key: str | None = None) -> list[EventRow]:
         """Events of one trial or of all (the sweep's own among them), in the order in which they happened."""
         where, bound = ("", ()) if key is None else ("WHERE key = ?", (key,))
         rows = self._execute(f"SELECT id, time, key, kind, payload FROM events {where} ORDER BY id", bound)
-        return [EventRow(*r[:4], json.loads(r[4])) for r in rows]
+        return [EventRow(number, at, key, kind, json.loads(payload)) for number, at, key, kind, payload in rows]
 
     def states(self) -> dict[str, str]:
         """Trial key → waiting | running | finished | pruned | diverged | failed."""

@@ -189,7 +189,9 @@ class ViewsConfig(Part):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_recipe(cls, raw: Any) -> Any:
-        return {**VIEW_RECIPES.get(raw.get("recipe", "paper"), {}), **raw} if isinstance(raw, dict) else raw
+        if not isinstance(raw, dict) or not isinstance(raw.get("recipe", ""), str):
+            return raw
+        return {**VIEW_RECIPES.get(raw.get("recipe", "paper"), {}), **raw}
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
