@@ -10,7 +10,7 @@ from reports.wording import count, factor_text, listing, name_text, value_text
 
 # Fixed settings that change conclusions most often, with the words for them.
 _SETTINGS = (
-    ("data.name", "data"), ("data.size", "image side, pixels"), ("data.limit", "training images kept"),
+    ("data.name", "data"), ("data.size", "image side in pixels"), ("data.limit", "training images kept"),
     ("epochs", "epochs"), ("batch_size", "batch size"), ("optimizer.lr", "learning rate"),
     ("optimizer.weight_decay", "weight decay"), ("views.recipe", "augmentation"),
     ("views.global_views", "global views"), ("views.local_views", "local views"),
