@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-COLLAPSED_STD = 0.1  # share of the deviation that is asked for
-COLLAPSED_RANK = 2.0
+COLLAPSED_STD = 0.1  # share of the deviation that the loss asks for
+CONSTANT_STD = 0.02  # share of the root mean square, where the loss asks for none
+COLLAPSED_RANK = 1.2  # a line has 1
 
 
 def rankme(features: Tensor) -> float:
@@ -30,10 +31,12 @@ def spread(embeddings: Tensor) -> dict[str, float]:
 def collapse(embeddings: Tensor, projections: Tensor, target_std: float | None) -> dict[str, float]:
     """`std`, the mean per-dim deviation of the projections, and `collapsed`.
 
-    collapsed is 1 where the projections have all but stopped varying (deviation below a tenth of `target_std`, or of
-    their root mean square where the loss asks for no deviation) or the embeddings lie on a line (effective rank < 2).
+    collapsed is 1 where the projections have all but stopped varying (deviation below a tenth of `target_std`, or below
+    a fiftieth of their root mean square where the loss asks for no deviation) or the embeddings lie on a line.
     """
     std = float(projections.double().std(0).mean())
-    scale = float(projections.double().square().mean().sqrt()) if target_std is None else target_std
-    still = std < COLLAPSED_STD * scale
+    if target_std is None:
+        still = std < CONSTANT_STD * float(projections.double().square().mean().sqrt())
+    else:
+        still = std < COLLAPSED_STD * target_std
     return {"std": std, "collapsed": float(still or effective_rank(embeddings) < COLLAPSED_RANK)}
