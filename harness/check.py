@@ -108,6 +108,7 @@ def check_design(spec: SweepSpec, places: Places) -> None:
     trials = enumerate_trials(spec, lambda data: "")
     _check_repeats(spec, configs, places)
     _check_contrast(spec, configs, places)
+    _check_grace(spec, configs, places)
     _check_budget(spec, trials, places)
 
 
@@ -240,6 +241,16 @@ def _check_contrast(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]]
         raise SpecError(f"{place}: contrast: across encoders ({shown}) nothing about the methods follows; use one")
 
 
+def _check_grace(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]], places: Places) -> None:
+    if spec.stopping is None:
+        return
+    shortest = min(config.length for cell, config in configs if spec.arms[cell.arm].nuisance)
+    if spec.stopping.grace >= shortest:
+        place, grace = place_of(places, ("stopping", "grace")), spec.stopping.grace
+        message = f"{grace} epochs of grace and trials of {shortest} epochs: none would be stopped; take less grace"
+        raise SpecError(f"{place}: stopping.grace: {message}")
+
+
 def _check_budget(spec: SweepSpec, trials: Sequence[TrialSpec], places: Places) -> None:
     from harness.plan import price
 
@@ -247,7 +258,8 @@ def _check_budget(spec: SweepSpec, trials: Sequence[TrialSpec], places: Places) 
         return
     planned = price(spec, trials)
     for what, limit in (("trials", spec.budget.trials), ("epochs", spec.budget.epochs)):
-        need = getattr(planned, what)
-        if limit is not None and need > limit and not (what == "epochs" and spec.stopping):
+        most, least = getattr(planned, what), planned.least if what == "epochs" else planned.trials
+        if limit is not None and least > limit:
+            need = f"at least {least}" if least < most else str(most)
             place = place_of(places, ("budget", what))
             raise SpecError(f"{place}: budget.{what}: the design needs {need}, not {limit}; raise it or plan less")

@@ -20,6 +20,7 @@ class ArmPrice:
     evidence: int  # trials that count as evidence: floors, seeds without nuisance, or confirm
     search: int  # trials that only search
     epochs: int  # at most: searches may be stopped early
+    least: int  # epochs, where every search trial is stopped at the first rung
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Price:
     arms: tuple[ArmPrice, ...]
     trials: int  # different trainings, at most: one that two arms share counts once
     epochs: int  # of these
+    least: int  # epochs, where every search trial is stopped at the first rung
     exact: bool  # whether it can be less: early stopping, draws that repeat, tpe
 
 
@@ -45,6 +47,7 @@ def price(spec: SweepSpec, trials: Sequence[TrialSpec]) -> Price:
         arms,
         sum(arm.evidence + arm.search for arm in arms) - shared,
         sum(arm.epochs for arm in arms) - shared_epochs,
+        sum(arm.least for arm in arms) - shared_epochs,
         exact=not searching or (spec.stopping is None and spec.search.sampler != "tpe" and spec.confirm is None),
     )
 
@@ -55,11 +58,13 @@ def _price_arm(spec: SweepSpec, name: str, listed: Sequence[TrialSpec]) -> ArmPr
     configs = [spec.config(cell, spec.seeds[0], spec.corners(cell)[0]) for cell in cells]
     encoders = ", ".join(dict.fromkeys(config.encoder.name for config in configs))
     if not arm.nuisance:
-        return ArmPrice(name, encoders, len(cells), len(listed), 0, sum(trial.length for trial in listed))
+        epochs = sum(trial.length for trial in listed)
+        return ArmPrice(name, encoders, len(cells), len(listed), 0, epochs, epochs)
     each = (spec.search.trials or len(crossed(arm.nuisance))) * spec.search.studies
     confirmed = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
     epochs = sum((each + confirmed) * config.length for config in configs)
-    return ArmPrice(name, encoders, len(cells), confirmed * len(cells), each * len(cells), epochs)
+    saved = sum(each * (config.length - spec.stopping.grace) for config in configs) if spec.stopping else 0
+    return ArmPrice(name, encoders, len(cells), confirmed * len(cells), each * len(cells), epochs, epochs - saved)
 
 
 def plan(spec: SweepSpec) -> Price:

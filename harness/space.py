@@ -105,14 +105,14 @@ def crossed(spaces: Mapping[str, Space]) -> list[dict[str, Any]]:
 
 def random_points(spaces: Mapping[str, Space], n: int, name: object) -> list[dict[str, Any]]:
     """n independent points; the name decides which, and a longer list begins with the shorter one."""
-    return _points(spaces, np.random.default_rng(_seed(name)).random((n, len(spaces))))
+    return _points(spaces, np.random.default_rng(seed_of(name)).random((n, len(spaces))))
 
 
 def qmc_points(spaces: Mapping[str, Space], n: int, name: object) -> list[dict[str, Any]]:
     """n points of a scrambled Sobol sequence; the name decides which, and a longer list begins with the shorter one."""
     from scipy.stats import qmc
 
-    sobol = qmc.Sobol(len(spaces), seed=_seed(name))
+    sobol = qmc.Sobol(len(spaces), seed=seed_of(name))
     # a whole power of two, cut: scipy warns of any other number, and the beginning stays the same
     return _points(spaces, sobol.random_base2(math.ceil(math.log2(n)))[:n])
 
@@ -121,7 +121,8 @@ def _points(spaces: Mapping[str, Space], unit: np.ndarray) -> list[dict[str, Any
     return [{path: space.at(float(u)) for (path, space), u in zip(spaces.items(), row, strict=True)} for row in unit]
 
 
-def _seed(name: object) -> int:
+def seed_of(name: object) -> int:
+    """64 bits that the name decides, and nothing else."""
     return int.from_bytes(hashlib.sha256(canonical(name).encode()).digest()[:8], "big")
 
 

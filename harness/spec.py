@@ -59,6 +59,7 @@ def _list_seeds(raw: Any) -> Any:
     return list(raw)
 
 
+_SEEDS = (0, 1, 2)
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_list_seeds)]  # n means 0..n-1
 Factors = dict[str, Space]  # dotted path into the TrainConfig → space
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -109,13 +110,15 @@ class Stopping(_Part):
 
     name: Literal["asha"] = "asha"
     scope: Literal["cell", "arm", "sweep"] = "cell"  # who competes with whom
+    grace: int = Field(1, ge=1)  # epochs of the first rung: no trial is stopped before it
+    reduction: int = Field(3, ge=2)  # of so many trials that reach a rung one goes on; rungs lie so many times apart
 
 
 class Confirm(_Part):
     """The best `top` configs of every searched cell, trained again with fresh seeds: they are the evidence."""
 
     top: int = Field(1, ge=1)  # configs per cell
-    seeds: Seeds = (0, 1, 2)  # the same in every cell, so that cells pair
+    seeds: Seeds = _SEEDS  # the same in every cell, so that cells pair; left out: the sweep's
 
 
 class Budget(_Part):
@@ -173,10 +176,10 @@ class SweepSpec(_Part):
     scientific: Factors = {}  # crossed; each combination is a cell
     nuisance: Factors = {}  # searched within every cell, never compared
     arms: dict[ArmName, Arm]  # methods side by side; none given: one, named after base.method.name
-    seeds: Seeds = (0, 1, 2)  # of the arms without nuisance, and of the floors
+    seeds: Seeds = _SEEDS  # of the arms without nuisance, and of the floors
     search: Search = Search(trials=16)
     stopping: Stopping | None = None
-    confirm: Confirm | None = None
+    confirm: Confirm | None = None  # left out of a sweep that searches: top 1; null: no evidence, only a search
     budget: Budget | None = None
     pool: Pool = Field(default_factory=Pool)
     metric: Metric = Metric()
@@ -194,7 +197,8 @@ class SweepSpec(_Part):
         arms = raw.get("arms") or {_method_name(base): {}}
         if not isinstance(arms, Mapping) or not all(isinstance(arm or {}, Mapping) for arm in arms.values()):
             return raw
-        return {**raw, "arms": {name: _inherit(dict(arm or {}), raw) for name, arm in arms.items()}}
+        arms = {name: _inherit(dict(arm or {}), raw) for name, arm in arms.items()}
+        return {**raw, "arms": arms} | _default_confirm(raw, any(arm["nuisance"] for arm in arms.values()))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -263,6 +267,12 @@ def _inherit(arm: dict[str, Any], sweep: Mapping[str, Any]) -> dict[str, Any]:
     own = arm.get("base")
     floor = _method_name(lay_over(sweep.get("base", {}), own if isinstance(own, Mapping) else {})) in FLOORS
     return {**{key: {} if floor else sweep.get(key, {}) for key in ("scientific", "nuisance")}, **arm}
+
+
+def _default_confirm(sweep: Mapping[str, Any], searching: bool) -> dict[str, Any]:
+    """Without `confirm` a search has no evidence, so it has to be declined in words; its seeds are the sweep's."""
+    given = sweep.get("confirm", {} if searching else None)
+    return {"confirm": {"seeds": sweep.get("seeds", _SEEDS), **given}} if isinstance(given, Mapping) else {}
 
 
 def _wrong(path: tuple[str, ...], message: str) -> PydanticCustomError:

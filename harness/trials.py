@@ -116,6 +116,11 @@ def _trial(
     return TrialSpec(cell.arm, _resolved(cell, config), study, ordinal, purpose, config, fingerprint(config.data))
 
 
+def resolved(spec: SweepSpec, cell: Cell) -> dict[str, Any]:
+    """The cell's values as its trials and the ledger have them."""
+    return _resolved(cell, spec.config(cell, spec.seeds[0], spec.corners(cell)[0]))
+
+
 def _resolved(cell: Cell, config: TrainConfig) -> dict[str, Any]:
     """The cell's values as the config took them (0 → 0.0), so that equal cells have equal text."""
     dumped = config.model_dump(mode="json")

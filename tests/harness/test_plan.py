@@ -49,8 +49,15 @@ def test_a_search_costs_trials_times_studies_in_every_cell_and_its_confirmation(
 
 def test_early_stopping_makes_the_price_an_upper_bound() -> None:
     keys: dict[str, Any] = {"nuisance": {"optimizer.lr": {"grid": [0.1, 0.2]}}, "search": {"sampler": "grid"}}
-    assert plan(spec(**keys)).exact
-    assert not plan(spec(**keys, stopping={"name": "asha"})).exact
+    assert plan(spec(**keys, confirm=None)).exact
+    assert not plan(spec(**keys, confirm=None, stopping={"name": "asha"})).exact
+
+
+def test_a_search_without_a_word_on_confirm_pays_for_its_best_on_the_seeds_of_the_sweep() -> None:
+    keys: dict[str, Any] = {"nuisance": {"optimizer.lr": {"grid": [0.1, 0.2]}}, "search": {"sampler": "grid"}}
+    assert plan(spec(**keys, seeds=5)).arms[0].evidence == 5
+    assert plan(spec(**keys, confirm={"top": 2})).arms[0].evidence == 2 * 3
+    assert plan(spec(**keys, confirm=None)).arms[0].evidence == 0
 
 
 def test_a_trial_that_two_arms_share_is_paid_once() -> None:

@@ -50,6 +50,9 @@ def test_a_budget_of_epochs_is_never_exceeded_and_gets_back_what_was_not_trained
 
 
 def test_a_budget_counts_what_an_earlier_driver_spent() -> None:
-    search = Budgeted(Enumerated([trial(epochs=4)]), trials=None, epochs=10, spent_epochs=7)
-    assert search.suggest() is None
+    begun, new = trial(seed=0, epochs=4), trial(seed=1, epochs=4)
+    search = Budgeted(Enumerated([begun, new]), trials=2, epochs=8, trained={begun.key: 3, "another": 1})
+    assert search.suggest() == begun, "the one epoch that is left of it fits, and it was counted when it started"
+    assert search.suggest() is None, "two trials are all"
+    search.ended(begun, "finished")
     assert search.exhausted

@@ -1,0 +1,131 @@
+"""The second half of a search: the best configs of each cell, trained again on fresh seeds. They are the evidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING, Any
+
+from harness.ledger import ENDED, Ledger, canonical
+from harness.record import curve, once, record, recorded
+from harness.space import crossed
+from harness.trials import confirm_trials, resolved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.search import Search
+    from harness.spec import SweepSpec
+    from harness.trials import TrialSpec
+    from lejepa.config import TrainConfig
+    from lejepa.trainer import EpochReport
+
+
+class Confirmed:
+    """Another search, and the confirmation of what it finds, cell by cell.
+
+    A cell is confirmed when all trials of all its studies have ended; or as it is, once the other search has come to
+    its end (its budget is spent). The trials are written down at that moment and go before all others.
+    """
+
+    def __init__(self, search: Search, spec: SweepSpec, ledger: Ledger) -> None:
+        if spec.confirm is None:
+            raise ValueError("the sweep has no `confirm`")
+        self._search, self._spec, self._ledger, self._top = search, spec, ledger, spec.confirm.top
+        places, states = recorded(ledger), ledger.states()
+        begun = {_cell(trial.arm, trial.cell) for trial in places if trial.purpose == "confirm"}
+        self._open = {place: size for place, size in _searched_cells(spec).items() if place not in begun}
+        unfinished = [trial for trial in once(places) if states[trial.key] not in ENDED]
+        self._waiting = deque(trial for trial in unfinished if trial.purpose == "confirm")
+        self._running: set[str] = set()  # keys of the other search's trials
+        self._settled = False  # nothing has ended since the cells were looked through
+
+    def suggest(self) -> TrialSpec | None:
+        self._settle()
+        if self._waiting:
+            return self._waiting.popleft()
+        trial = self._search.suggest()
+        if trial is not None:
+            self._running.add(trial.key)
+            return trial
+        self._settled = False  # asked in vain, the other search may have found out that it is at its end
+        self._settle()
+        return self._waiting.popleft() if self._waiting else None
+
+    @property
+    def exhausted(self) -> bool:
+        return self._search.exhausted and not (self._waiting or self._open)
+
+    def observe(self, trial: TrialSpec, report: EpochReport) -> bool:
+        return trial.key in self._running and self._search.observe(trial, report)
+
+    def ended(self, trial: TrialSpec, state: str) -> None:
+        self._settled = False
+        if trial.key in self._running:
+            self._running.discard(trial.key)
+            self._search.ended(trial, state)
+
+    def _settle(self) -> None:
+        """Write down the confirmation of every cell whose search has come to its end."""
+        if self._settled or not self._open:
+            return
+        self._settled = True
+        states, searched = self._ledger.states(), defaultdict(list)
+        for row in self._ledger.assignments():
+            if row.purpose == "search":
+                searched[_cell(row.arm, row.cell)].append(states[row.key] in ENDED)
+        over = self._search.exhausted and not self._running
+        for place, size in list(self._open.items()):
+            if over or (len(searched[place]) == size and all(searched[place])):
+                del self._open[place]
+                self._confirm(place, states)
+
+    def _confirm(self, place: str, states: Mapping[str, str]) -> None:
+        best = self._best(place, states)
+        trials = [trial for rank, winner in enumerate(best) for trial in confirm_trials(self._spec, winner, rank)]
+        record(self._ledger, trials)
+        self._waiting.extend(trial for trial in once(trials) if trial.key not in states)  # others have it already
+        note = f"no search trial of {place} has finished: it has no config to confirm"
+        if not best and not any(event.payload.get("text") == note for event in self._ledger.events()):
+            self._ledger.add_event("note", text=note)
+
+    def _best(self, place: str, states: Mapping[str, str]) -> list[TrialSpec]:
+        """The `confirm.top` best configs of a cell, each as the trial in which it did best; of equals the earlier."""
+        metric = self._spec.metric
+        results: list[tuple[float, TrialSpec]] = []
+        for trial in recorded(self._ledger):
+            finished = trial.purpose == "search" and states[trial.key] == "finished"
+            if finished and _cell(trial.arm, trial.cell) == place:
+                values = curve(self._ledger, trial.key, metric.name)
+                results += [(values[max(values)], trial)] if values else []
+        results.sort(key=lambda result: result[0], reverse=metric.mode == "max")  # stable, also in reverse
+        configs: dict[TrainConfig, TrialSpec] = {}
+        for _, trial in results:
+            configs.setdefault(trial.config.model_copy(update={"seed": 0}), trial)
+        return list(configs.values())[: self._top]
+
+
+def confirmation(spec: SweepSpec) -> tuple[int, int]:
+    """Trials and epochs that the confirmation of all cells takes, at most."""
+    if spec.confirm is None:
+        return 0, 0
+    each = spec.confirm.top * len(spec.confirm.seeds)
+    lengths = [
+        spec.config(cell, spec.seeds[0], spec.corners(cell)[0]).length
+        for cell in spec.cells()
+        if spec.arms[cell.arm].nuisance
+    ]
+    return each * len(lengths), each * sum(lengths)
+
+
+def _searched_cells(spec: SweepSpec) -> dict[str, int]:
+    """Cell → how many search trials it has in the design."""
+    sizes = {}
+    for cell in spec.cells():
+        if nuisance := spec.arms[cell.arm].nuisance:
+            trials = spec.search.trials or len(crossed(nuisance))
+            sizes[_cell(cell.arm, resolved(spec, cell))] = trials * spec.search.studies
+    return sizes
+
+
+def _cell(arm: str, values: Mapping[str, Any]) -> str:
+    return canonical([arm, dict(values)])
