@@ -49,6 +49,7 @@ def gate(study: Study) -> list[Check]:
         _judged_on_test(study),
         _edge(study),
         _infeasible(study),
+        _above_the_floor(study),
         _settled(study),
         _loss_and_probe(study),
         _worktree(study),
@@ -299,6 +300,30 @@ def _infeasible(study: Study) -> Check | None:
     return Check(
         "Infeasible trials", result, found, _keys(c for c in trained if c.count("diverged") + c.count("collapsed"))
     )
+
+
+def _above_the_floor(study: Study) -> Check | None:
+    """Whether each trained arm beats the frozen random encoder: one that does not has learned nothing to compare."""
+    below: list[str] = []
+    cells: list[Cell] = []
+    for arm in study.arms:
+        floor = next((f.selected for f in study.floors(arm.encoder) if f.method == "random"), None)
+        if arm.is_floor or floor is None or arm.selected is None:
+            continue
+        gain = study.compare(arm.selected, floor, arm.name, "random").estimate
+        cells += [arm.selected, floor]
+        if gain is None or gain.low is None or gain.high is None:
+            continue
+        if (gain.low if study.sign > 0 else -gain.high) <= 0:
+            below.append(name_text(arm.name))
+    name = "Trained arms beat the random encoder"
+    if below:
+        said = (
+            f"{listing(below)} {'does' if len(below) == 1 else 'do'} not, by the interval: at this budget nothing was "
+        )
+        said += "learned that the probe reads, so a contrast with it says little of the method"
+        return Check(name, WARN, said, _keys(cells))
+    return Check(name, PASS, "each by more than its interval", _keys(cells)) if cells else None
 
 
 def _settled(study: Study) -> Check | None:

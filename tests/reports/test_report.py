@@ -261,6 +261,16 @@ def test_one_seed_gives_no_interval_and_no_decision(tmp_path):
     assert "(n = 1 seed)" in report.answer
 
 
+def test_an_arm_that_does_not_beat_the_random_encoder_is_warned_of(tmp_path):
+    arms = {**two_arms(70.0, 41.0), "random": SyntheticArm(flat(40.5), "random")}
+    warned = Decision(write_sweep(tmp_path / "a", arms, contrast=PAIR))
+    assert result_of(warned, "trained arms") == gate.WARN
+    finding = next(c.finding for c in warned.checks if c.name.startswith("Trained arms"))
+    assert finding.startswith("vicreg does not")
+    arms["vicreg"] = SyntheticArm(flat(64.0), "vicreg")
+    assert result_of(Decision(write_sweep(tmp_path / "b", arms, contrast=PAIR)), "trained arms") == gate.PASS
+
+
 def test_curves_that_still_rise_are_warned_of(tmp_path):
     folder = write_sweep(tmp_path / "s", two_arms(), contrast=PAIR)
     with Ledger(folder / "ledger.db") as ledger:
