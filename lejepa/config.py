@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SMALL_ENCODERS = ("small_resnet", "small_vit")
 
@@ -90,8 +90,18 @@ class EncoderConfig(Part):
     patch: int | None = Field(None, ge=1)  # small_vit: side of a patch, pixels (4)
     drop_path: Probability = 0.0  # stochastic depth; 0.1 in the official MINIMAL example
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SMALL_ENCODERS:
+            import timm  # cold import of seconds: only where a timm name must be checked
+
+            if not timm.is_model(name):
+                raise ValueError(f"unknown encoder {name!r}{nearest(name, [*SMALL_ENCODERS, *timm.list_models()])}")
+        return name
+
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _has_what_is_set(self) -> Self:
         if self.name in SMALL_ENCODERS:
             if self.name == "small_resnet" and self.patch is not None:
                 raise ValueError("small_resnet has no patches; leave `patch` out or take small_vit")
@@ -100,11 +110,6 @@ class EncoderConfig(Part):
             return self
         if (self.width, self.depth, self.patch) != (None, None, None):
             raise ValueError(f"width, depth and patch belong to {' and '.join(SMALL_ENCODERS)}, not to {self.name}")
-        import timm  # cold import of seconds: only where a timm name must be checked
-
-        if not timm.is_model(self.name):
-            known = [*SMALL_ENCODERS, *timm.list_models()]
-            raise ValueError(f"unknown encoder {self.name!r}{nearest(self.name, known)}")
         return self
 
 
