@@ -4,6 +4,7 @@ each message on through `hear`; where the attempt runs is all in which executors
 
 from __future__ import annotations
 
+import errno
 import math
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.lock import training as sole_worker
 from harness.search import Search
 from lejepa.config import TrainConfig
 
@@ -55,13 +57,24 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something that whoever reads the trial's record should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Ended:
-    state: str  # finished | diverged | failed
+    state: str  # finished | diverged | failed; or interrupted: the disk is full, no trial can go on here
     payload: dict[str, Any]  # of the ledger's event of that name
 
 
+class DiskFull(Exception):
+    """A worker could not keep its state. Every other trial would meet the same, so the sweep stops."""
+
+
 if TYPE_CHECKING:  # the trainer's own type comes with torch, which only workers need
-    Message = Started | EpochReport | Ended
+    Message = Started | Noted | EpochReport | Ended
 
 
 class Listener(Protocol):
@@ -72,6 +85,9 @@ class Listener(Protocol):
 
     def epoch(self, trial: TrialSpec, report: EpochReport) -> bool:
         """An epoch is there; False where it was known already."""
+
+    def noted(self, trial: TrialSpec, text: str) -> None:
+        """Something to be remembered with the trial."""
 
     def ended(self, trial: TrialSpec, state: str, payload: dict[str, Any]) -> None:
         """finished, pruned, diverged, failed; or interrupted, when an attempt ended and the trial can go on."""
@@ -91,33 +107,78 @@ def lejepa_trainer(config: TrainConfig, checkpoints: Path) -> Training:
 
 
 def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, None]:
-    """Started, then every new EpochReport, then Ended. Goes on from the trial's own checkpoint where there is one."""
+    """Started, then every new EpochReport, then Ended; Noted comes where there is something to say.
+
+    Goes on from the trial's own checkpoint where there is one.
+    """
     from lejepa.trainer import Diverged
 
     try:
-        training = trainer(TrainConfig.model_validate(order.config), Path(order.checkpoints))
-        training.load()
-        yield Started(tuple(training.reports), training.info)
-        for report in training:
-            if bad := [name for name, value in report.metrics.items() if not math.isfinite(value)]:
-                reason = f"{bad[0]} is {report.metrics[bad[0]]}"
-                yield Ended("diverged", {"epoch": report.epoch, "step": None, "reason": reason})
-                return
-            yield report
-        yield Ended("finished", {"test": training.test() if order.reads_test else {}, "info": training.info})
-    except Diverged as end:
-        yield Ended("diverged", {"epoch": end.epoch, "step": end.step, "reason": end.reason})
-    except Exception:  # whatever a trial raises ends that trial, never the sweep
+        with sole_worker(Path(order.log)):
+            end = yield from _train(order, trainer)
+    except Diverged as error:
+        end = Ended("diverged", {"epoch": error.epoch, "step": error.step, "reason": error.reason})
+    except Exception as error:  # whatever a trial raises ends that trial, never the sweep
         traceback.print_exc()
-        yield Ended("failed", {"traceback": traceback.format_exc()})
+        end = Ended("failed", {"traceback": traceback.format_exc()})
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            end = Ended("interrupted", {"reason": f"no room to keep the trial's state: {error}"})
+    yield end
+
+
+def _train(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Ended]:
+    training = yield from _restored(order, trainer)
+    yield Started(tuple(training.reports), training.info)
+    for report in training:
+        if bad := [name for name, value in report.metrics.items() if not math.isfinite(value)]:
+            reason = f"{bad[0]} is {report.metrics[bad[0]]}"
+            return Ended("diverged", {"epoch": report.epoch, "step": None, "reason": reason})
+        yield report
+    return Ended("finished", {"test": training.test() if order.reads_test else {}, "info": training.info})
+
+
+def _restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Training]:
+    """The trainer as its checkpoint left it; as new where there is none, or none that can be used."""
+    from lejepa.checkpoint import CheckpointError
+
+    config, checkpoints = TrainConfig.model_validate(order.config), Path(order.checkpoints)
+    training = trainer(config, checkpoints)
+    try:
+        training.load()
+    except CheckpointError as error:
+        kept = _set_aside(checkpoints)
+        text = f"starts again from epoch 0: {error}; the broken checkpoint is kept in {kept}"
+        print(text, flush=True)
+        yield Noted(text)
+        training = trainer(config, checkpoints)  # what was half restored is gone
+    return training
+
+
+def _set_aside(checkpoints: Path) -> Path:
+    """Rename a folder of checkpoints, so that nothing reads it and everybody can look at it."""
+    names = (checkpoints.with_name(f"{checkpoints.name}.broken-{n}") for n in range(1, 1000))
+    aside = next(name for name in names if not name.exists())
+    return checkpoints.rename(aside)
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 def hear(trial: TrialSpec, message: Message, search: Search, listener: Listener) -> bool:
-    """Hand a message on: to the listener, who makes it durable, then to the search. True: the attempt is over."""
+    """Hand a message on: to the listener, who makes it durable, then to the search. True: the attempt is over.
+
+    Raises DiskFull where the attempt ended as it could not keep its state.
+    """
     match message:
         case Started(restored, info):
             listener.started(trial, len(restored), info)
             return any(hear(trial, report, search, listener) for report in restored)
+        case Noted(text):
+            listener.noted(trial, text)
+            return False
+        case Ended("interrupted", payload):
+            listener.ended(trial, "interrupted", payload)
+            raise DiskFull(payload["reason"])
         case Ended(state, payload):
             listener.ended(trial, state, payload)
             search.ended(trial, state)

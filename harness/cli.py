@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from harness.drive import RunSummary
     from lejepa.config import TrainConfig
 
 app = typer.Typer(
@@ -27,12 +28,21 @@ SweepFile = Annotated[str, typer.Argument(help="A sweep file, or the name of a s
 SweepFolder = Annotated[Path, typer.Argument(help="The folder of a sweep: runs/NAME.")]
 Profile = Annotated[str | None, typer.Option(help="Lay this profile of the file over it.")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: base.epochs=5. Repeatable.")]
+AcceptCodeChange = Annotated[
+    bool, typer.Option("--accept-code-change", help="Go on although lejepa/ has changed since; it is recorded.")
+]
 Runs = Annotated[Path, typer.Option("--dir", help="Where sweeps have their folders.")]
 
 
 class ExecutorName(StrEnum):
     ray = "ray"
     local = "local"
+
+
+class Keep(StrEnum):
+    last = "last"
+    best = "best"
+    none = "none"
 
 
 def main() -> None:
@@ -70,26 +80,90 @@ def run(
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
 ) -> None:
     """Run a sweep, then write its report and print the answer."""
+    from harness.folder import already_there
     from harness.preflight import preflight
-    from harness.run import RunError, run_sweep
+    from harness.run import run_sweep
     from harness.spec import load_sweep
 
     with _user_errors():
         spec = load_sweep(file, profile, overrides or ())
         target = (folder / spec.name).absolute()
         if target.exists():
-            again = f"`harness report {target}` builds its report again, --set name=OTHER makes it another sweep"
-            _fail(2, f"{target}: this sweep has a folder already; {again}")
+            _fail(2, already_there(target))
         preflight(spec, file)
-    try:
-        summary = run_sweep(spec, target, executor.value, tracking_uri, ["harness", *sys.argv[1:]])
-    except RunError as error:
-        _fail(1 if target.exists() else 2, str(error))
-    if summary.interrupted:
-        raise typer.Exit(130)
-    _report(target)
-    if failed := summary.counts.get("failed"):
-        _fail(1, f"{failed} trials failed: `harness status {target}`, then `harness show KEY --dir {target}`")
+    with _run_errors():
+        _finish(run_sweep(spec, target, executor.value, tracking_uri, _command()))
+
+
+@app.command()
+def resume(
+    folder: SweepFolder,
+    executor: Annotated[ExecutorName | None, typer.Option(help="As in the run, where not given.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; as in the run, where not given.")] = None,
+    accept_code_change: AcceptCodeChange = False,
+) -> None:
+    """Go on with a sweep after whatever stopped it, then write its report and print the answer."""
+    _resume(folder, executor, tracking_uri, accept_code_change, [])
+
+
+@app.command()
+def retry(
+    folder: SweepFolder,
+    keys: Annotated[list[str] | None, typer.Argument(help="Only these trials: their keys, or the beginnings.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Trials that failed; so without any option.")] = False,
+    diverged: Annotated[bool, typer.Option("--diverged", help="Trials whose loss became NaN or infinite.")] = False,
+    accept_code_change: AcceptCodeChange = False,
+) -> None:
+    """Try failed or diverged trials again, from their checkpoints: queue them, then resume the sweep."""
+    from harness.resume import to_retry
+
+    states = {state for state, asked in (("failed", failed or not diverged), ("diverged", diverged)) if asked}
+    with _run_errors():
+        again = to_retry(folder, states, keys or ())
+    if not again:
+        _fail(2, f"{folder}: no trial has {' or '.join(sorted(states))}; there is nothing to try again")
+    _resume(folder, None, None, accept_code_change, again)
+
+
+@app.command()
+def stop(
+    folder: SweepFolder,
+    wait: Annotated[float, typer.Option(min=0.0, help="Seconds that it may take to end.")] = 300.0,
+) -> None:
+    """Stop a sweep that runs, as Ctrl-C does, and wait until it has; `harness resume` goes on with it."""
+    from harness.stop import stop_sweep
+
+    with _run_errors():
+        typer.echo(stop_sweep(folder, wait))
+
+
+@app.command()
+def sync(
+    folder: SweepFolder,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; as in the run, where not given.")] = None,
+) -> None:
+    """Write into MLflow what it lacks of a sweep: everything in the ledger, once."""
+    from harness import tracking
+
+    with _run_errors():
+        typer.echo(f"{folder}: MLflow has everything, in {tracking.sync(folder, tracking_uri)}")
+
+
+@app.command()
+def gc(
+    folder: SweepFolder,
+    keep: Annotated[Keep, typer.Option(help="The newest checkpoint: of every trial, of each cell's best, of none.")] = (
+        Keep.last
+    ),
+) -> None:
+    """Delete checkpoints of trials that have ended; those of pruned trials always."""
+    from harness import checkpoints
+
+    with _run_errors():
+        freed = checkpoints.collect(folder, checkpoints.Keep(keep.value))
+    typer.echo(f"{folder}: {freed.bytes / 2**20:,.1f} MiB of checkpoints of {freed.trials} trials deleted")
+    for link in freed.links:
+        typer.secho(f"{link} is a link, and was left alone", err=True)
 
 
 @app.command()
@@ -152,6 +226,45 @@ def ui(
 
 
 # -- what the commands share ------------------------------------------------------------------------------------------
+
+
+def _resume(
+    folder: Path, executor: ExecutorName | None, tracking_uri: str | None, accept_code_change: bool, again: list[str]
+) -> None:
+    from harness.resume import resume_sweep
+
+    named = executor.value if executor else None
+    with _run_errors():
+        summary = resume_sweep(folder, named, tracking_uri, _command(), accept_code_change, again)
+        if summary is None:
+            typer.echo(f"{folder}: the sweep has finished, there is nothing to do; `harness retry` tries failed trials")
+            return
+        _finish(summary)
+
+
+def _finish(summary: "RunSummary") -> None:
+    """The report, and an exit code that says how the sweep ended."""
+    if summary.interrupted:
+        raise typer.Exit(130)
+    _report(summary.folder)
+    if failed := summary.counts.get("failed"):
+        where = summary.folder
+        _fail(1, f"{failed} trials failed: `harness status {where}`, then `harness show KEY --dir {where}`")
+
+
+def _command() -> list[str]:
+    return ["harness", *sys.argv[1:]]
+
+
+@contextmanager
+def _run_errors() -> Iterator[None]:
+    """What was refused ends with exit code 2, a sweep that had to stop with 1; each in one line."""
+    from harness.folder import Refused, RunError
+
+    try:
+        yield
+    except RunError as error:
+        _fail(2 if isinstance(error, Refused) else 1, str(error))
 
 
 def _train(config: "TrainConfig", checkpoints: Path | None) -> None:

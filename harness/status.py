@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from harness.ledger import ENDED, AssignmentRow, EpochRow, Ledger, LedgerError, TrialRow
+from harness.lock import Holder, holder
 
 STATES = ("finished", "pruned", "running", "waiting", "failed", "diverged")
 
@@ -35,6 +36,7 @@ class SweepStatus:
     eta: float | None  # seconds, from the mean epoch so far; None: nothing to go by
     last: float  # seconds since the ledger was last written
     event: str  # the sweep's latest own event
+    driver: Holder | None  # as far as can be seen from this machine
 
 
 def read_status(folder: Path, now: float | None = None) -> SweepStatus:
@@ -61,6 +63,7 @@ def read_status(folder: Path, now: float | None = None) -> SweepStatus:
         eta=_eta(trials, states, by_key, seconds, concurrent),
         last=(time.time() if now is None else now) - max(times, default=0.0),
         event=next((event.kind for event in reversed(events) if event.key is None), "not started"),
+        driver=holder(folder),
     )
 
 
@@ -142,4 +145,6 @@ def _line(status: SweepStatus) -> str:
     ]
     if status.eta:
         parts.append(f"about {status.eta / 60:.1f} min left")
-    return f"{', '.join(parts)}; {status.event.replace('_', ' ')}, last written {status.last:,.0f} s ago"
+    driver = f"driven by {status.driver}" if status.driver else "no driver runs here"
+    event = status.event.replace("_", " ")
+    return f"{', '.join(parts)}; {event}, last written {status.last:,.0f} s ago; {driver}"

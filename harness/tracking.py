@@ -21,7 +21,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from harness.folder import RunError, environment_of, opened
 from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
 
 if TYPE_CHECKING:
@@ -49,6 +51,32 @@ _BATCH_METRICS, _BATCH_PARAMS = 1000, 100  # most that MLflow takes at once
 def default_uri(folder: Path) -> str:
     """The store beside the sweeps of a directory: runs/mlflow.db. Absolute, as working directories differ."""
     return f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
+
+
+def uri_of(folder: Path, given: str | None = None) -> str:
+    """Where a sweep is mirrored: as given, else as in its run, else beside its folder."""
+    return given or environment_of(folder).get("tracking_uri") or default_uri(folder)
+
+
+def recordable(uri: str | None) -> str | None:
+    """A store's address as it may be kept in a file: none that holds a password."""
+    return uri if uri and not urlsplit(uri).password else None
+
+
+def sync(folder: Path, uri: str | None = None) -> str:
+    """Write into MLflow what it lacks of a sweep that nobody drives; the address of the store.
+
+    Raises Refused where there is no sweep, or a driver runs, which does the same by itself; RunError where MLflow does
+    not take it.
+    """
+    folder = folder.absolute()
+    with opened(folder) as (spec, ledger):
+        address = uri_of(folder, uri)
+        try:
+            MlflowMirror(folder, spec.name, address).replay(ledger)
+        except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
+            raise RunError(f"{folder}: MLflow does not take it: {_brief(error)}") from error
+    return address
 
 
 class MlflowMirror:
@@ -230,10 +258,14 @@ class MirrorThread:
             with Ledger.read(self._folder / "ledger.db") as ledger:
                 self._mirror.replay(ledger)
         except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow, the sweep goes on
-            self.trouble = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self.trouble = _brief(error)
             return False
         self.trouble = None
         return True
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -124,6 +124,9 @@ class Diary:
             self.lines.append(("epoch", trial.config.seed, report.epoch))
         return is_new
 
+    def noted(self, trial: TrialSpec, text: str) -> None:
+        self.lines.append(("note", trial.config.seed, text))
+
     def ended(self, trial: TrialSpec, state: str, payload: dict[str, Any]) -> None:
         self.lines.append((state, trial.config.seed))
         self.ends.setdefault(trial.config.seed, []).append((state, payload))

@@ -153,7 +153,7 @@ def test_a_small_sweep_runs_from_file_to_status(here: Path, monkeypatch: pytest.
         key = ledger.trials()[0].key
     assert "2 of 2 trials ended" in call("status", "runs/mini").stdout
     assert "evidence of arm lejepa" in call("show", key[:8]).stdout
-    assert "has a folder already" in refused("run", "mini.yaml")
+    assert "harness resume" in refused("run", "mini.yaml")
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,10 @@ def test_a_small_sweep_runs_from_file_to_status(here: Path, monkeypatch: pytest.
 def test_the_exit_code_says_how_the_sweep_ended(
     here: Path, monkeypatch: pytest.MonkeyPatch, counts: dict[str, int], interrupted: bool, code: int
 ) -> None:
-    from harness import preflight, run
+    from harness import drive, preflight, run
 
     monkeypatch.setattr(preflight, "preflight", lambda spec, source: None)
-    monkeypatch.setattr(run, "run_sweep", lambda spec, folder, *rest: run.RunSummary(counts, interrupted, folder))
+    monkeypatch.setattr(run, "run_sweep", lambda spec, folder, *rest: drive.RunSummary(counts, interrupted, folder))
     monkeypatch.setattr(cli, "_report", lambda folder: None)
     assert call("run", "mini.yaml").exit_code == code
 

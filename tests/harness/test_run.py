@@ -109,17 +109,6 @@ def test_a_pool_that_cannot_be_had_leaves_no_folder(runs: Path, ray_on_two_cpus:
     assert not (runs / "swept").exists()
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [{"search": {"sampler": "tpe", "trials": 4}}, {"stopping": {"name": "asha"}}, {"confirm": {"top": 1, "seeds": 2}}],
-)
-def test_what_is_not_run_yet_is_refused_instead_of_ignored(runs: Path, asked: dict[str, Any]) -> None:
-    arms = {"lejepa": {"nuisance": {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}}}
-    with pytest.raises(RunError, match=next(iter(asked))):
-        run_sweep(sweep(arms=arms, **asked), runs / "swept", "local", trainer=Fake())
-    assert not (runs / "swept").exists()
-
-
 def test_a_budget_ends_the_sweep_with_the_rest_waiting(runs: Path) -> None:
     spec = sweep(seeds=5, arms={"lejepa": {}}, budget={"epochs": 7})
     summary = run_sweep(spec, runs / "swept", "local", trainer=Fake())

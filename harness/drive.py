@@ -1,0 +1,201 @@
+"""The driver: from a sweep whose folder is open to a ledger in which every trial has ended, or can go on.
+
+`harness run` makes a folder and comes here; `harness resume` opens one and comes here.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.attempt import DiskFull, TrainerFactory
+from harness.checkpoints import drop_pruned
+from harness.executors import Executor, LocalExecutor, RayExecutor
+from harness.folder import RunError
+from harness.ledger import Ledger, LedgerError
+from harness.lock import marked
+from harness.plan import plan
+from harness.pool import granted
+from harness.progress import Progress
+from harness.search import Search, search_for
+from harness.spec import SweepSpec
+from harness.tracking import MirrorThread
+from harness.trials import Fingerprint, TrialSpec
+
+if TYPE_CHECKING:
+    from lejepa.trainer import EpochReport
+
+EXECUTORS: dict[str, type[LocalExecutor] | type[RayExecutor]] = {"ray": RayExecutor, "local": LocalExecutor}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    counts: Mapping[str, int]  # state → trials
+    interrupted: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what a sweep is driven."""
+
+    executor: str  # a key of EXECUTORS
+    trainer: TrainerFactory
+    fingerprint: Fingerprint
+    tracking_uri: str  # of MLflow
+
+
+def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, Any] | None = None) -> RunSummary:
+    """Run what is left of a sweep, and leave the ledger in order however that ends.
+
+    resumed: payload of the event that says so; None: the sweep is new. Raises PoolError before anything is written
+    where the pool cannot be had, RunError where the sweep had to stop.
+    """
+    folder, progress = ledger.path.parent, _progress(spec, ledger)
+    search = search_for(spec, ledger, means.fingerprint)
+    with marked(folder), StopSignals(progress) as stop, _places(spec, means) as where:
+        if resumed is not None:
+            ledger.add_event("sweep_resumed", **resumed)
+        mirror = MirrorThread(folder, spec.name, means.tracking_uri)
+        ending = _run(where, search, Recorder(ledger, progress), stop, mirror)
+    drop_pruned(ledger)
+    return RunSummary(Counter(ledger.states().values()), bool(ending), folder)
+
+
+def _run(where: Executor, search: Search, recorder: Recorder, stop: StopSignals, mirror: MirrorThread) -> str:
+    """Why it stopped early; empty where it did not."""
+    folder, ending = recorder.ledger.path.parent, "the driver failed"  # until we know better
+    mirror.start()
+    try:
+        with recorder.progress:
+            where.run(search, recorder, folder, stop)
+        ending = stop.reason or ""
+    except KeyboardInterrupt:
+        ending = stop.reason or "interrupted"
+    except (DiskFull, LedgerError, OSError) as error:
+        ending = " ".join(str(error).split())
+        raise RunError(
+            f"the sweep has stopped, as it cannot write: {ending}. What has finished is kept; when there is room "
+            f"again, `harness resume {folder}` goes on"
+        ) from error
+    finally:
+        recorder.close(ending)
+        mirror.close()
+        if mirror.trouble:
+            recorder.note(f"MLflow lags behind the ledger, which has everything: {mirror.trouble}; "
+                          f"`harness sync {folder}` makes up for it")  # fmt: skip
+    return ending
+
+
+@contextmanager
+def _places(spec: SweepSpec, means: Means) -> Iterator[Executor]:
+    """The executor, once it is sure that it can run every cell. Raises PoolError."""
+    for cell in spec.cells():
+        granted(spec.config(cell, spec.seeds[0], spec.corners(cell)[0]), spec.pool)
+    with EXECUTORS[means.executor](spec.pool, means.trainer) as where:
+        yield where
+
+
+def _progress(spec: SweepSpec, ledger: Ledger) -> Progress:
+    """The live line, with what earlier drivers have done in it."""
+    planned, trained = plan(spec), Counter(row.key for row in ledger.epochs())
+    progress, lengths = Progress(planned.trials, planned.epochs), {row.key: row.epochs for row in ledger.trials()}
+    for key, state in ledger.states().items():
+        if state != "waiting" or trained[key]:
+            progress.started(key, trained[key])
+            progress.ended(key, state, lengths[key])
+    return progress
+
+
+class Recorder:
+    """The listener that writes the ledger: on disk first, then anywhere else."""
+
+    def __init__(self, ledger: Ledger, progress: Progress) -> None:
+        self.ledger, self.progress = ledger, progress
+        self._running: dict[str, TrialSpec] = {}
+        self._attempts = Counter(event.key for event in ledger.events() if event.kind == "started")
+        self._known: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)  # key → epoch → metrics
+        for row in ledger.epochs():
+            self._known[row.key][row.epoch] = row.metrics
+
+    def started(self, trial: TrialSpec, epoch: int, info: dict[str, Any]) -> None:
+        key, attempt = trial.key, self._attempts[trial.key] + 1
+        with self.ledger.transaction():
+            self.ledger.add_event("started", key, attempt=attempt, epoch=epoch, info=info)
+            if epoch < (known := len(self._known[key])):
+                self.noted(trial, f"its checkpoint holds {epoch} of {known} known epochs; the others are trained again")
+        self._attempts[key] = attempt
+        self._running[key] = trial
+        self.progress.started(key, epoch)
+
+    def epoch(self, trial: TrialSpec, report: EpochReport) -> bool:
+        known = self._known[trial.key]
+        is_new = self.ledger.add_epoch(trial.key, report.epoch, report.metrics, report.timing)
+        if not is_new and report.metrics != known[report.epoch]:
+            self.noted(trial, f"epoch {report.epoch} trained again gave other metrics; the first ones stay")
+        known.setdefault(report.epoch, report.metrics)
+        self.progress.epoch(trial.key, report.epoch)
+        return is_new
+
+    def noted(self, trial: TrialSpec, text: str) -> None:
+        self.ledger.add_event("note", trial.key, text=text)
+        self.progress.say(f"{trial.key}: {text}")
+
+    def ended(self, trial: TrialSpec, state: str, payload: dict[str, Any]) -> None:
+        if state == "failed":
+            payload = {**payload, "attempt": max(1, self._attempts[trial.key])}
+        self.ledger.add_event(state, trial.key, **payload)
+        self._running.pop(trial.key, None)
+        self.progress.ended(trial.key, state, trial.length)
+
+    def note(self, text: str) -> None:
+        """Something of the sweep as a whole."""
+        self.progress.say(text)
+        with suppress(LedgerError):  # it has been said
+            self.ledger.add_event("note", text=text)
+
+    def close(self, reason: str) -> None:
+        """The sweep's last events. `reason`: why it stopped early, empty where it did not."""
+        with suppress(LedgerError), self.ledger.transaction():  # told already; who opens the folder next settles it
+            if not reason:
+                self.ledger.add_event("sweep_finished")
+                return
+            for trial in self._running.values():
+                self.ledger.add_event("interrupted", trial.key, reason=reason)
+            self.ledger.add_event("sweep_interrupted", reason=reason)
+        self.progress.say(f"Stopped: {reason}. `harness resume {self.ledger.path.parent}` goes on from here.")
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM become a reason to stop, which the executor asks for. A second one interrupts at once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.reason: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> str | None:
+        return self.reason
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.reason is not None:
+            raise KeyboardInterrupt
+        self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._progress.say(f"{self.reason}: stopping; once more to stop at once.")

@@ -1,0 +1,145 @@
+"""A sweep's folder: made whole or not at all, and opened by one driver at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.ledger import Ledger, LedgerError
+from harness.lock import LOCK, Locked, driving, wait_for_orphans
+from harness.pool import PoolError
+from harness.record import record
+from harness.spec import SweepSpec
+from harness.status import read_spec
+from harness.trials import TrialSpec
+
+MILESTONES = ("sweep_started", "sweep_resumed", "sweep_interrupted", "sweep_finished")
+
+
+class RunError(Exception):
+    """The sweep cannot be run, or cannot go on; the message says why, and what to do."""
+
+
+class Refused(RunError):
+    """Nothing was started, and what was there is as it was."""
+
+
+@contextmanager
+def made(
+    folder: Path, spec: SweepSpec, environment: Mapping[str, Any], trials: Sequence[TrialSpec]
+) -> Iterator[Ledger]:
+    """A new folder in which all is written down that is decided before the first trial, under the driver's lock.
+
+    It is made under another name and renamed: a driver that dies leaves a folder that can be resumed, or none. Raises
+    Refused where it exists or cannot be made. A PoolError in the body takes the folder away again.
+    """
+    with ExitStack() as stack:
+        try:
+            if folder.exists():
+                raise Refused(already_there(folder))
+            making = folder.with_name(f".{folder.name}.new")
+            making.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(driving(making))
+            stack.enter_context(_gone_after(Exception, making))
+            _write_down(making, spec, environment, trials)
+            making.rename(folder)
+            _sync(folder.parent)
+            ledger = stack.enter_context(Ledger(folder / "ledger.db"))
+        except (LedgerError, Locked, OSError) as error:
+            raise Refused(str(error)) from error
+        stack.enter_context(_gone_after(PoolError, folder))
+        yield ledger
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[SweepSpec, Ledger]]:
+    """A sweep that nobody drives any more, under the driver's lock and with its ledger in order.
+
+    Waits for what a dead driver has left running. Raises Refused where there is no sweep, or somebody drives it.
+    """
+    with ExitStack() as stack:
+        try:
+            spec = SweepSpec.model_validate(read_spec(folder))
+            Ledger.read(folder / "ledger.db").close()  # opening to write would make one
+            stack.enter_context(driving(folder))
+            wait_for_orphans(folder)
+            ledger = stack.enter_context(Ledger(folder / "ledger.db"))
+            _settle(ledger)
+        except ValidationError as error:
+            raise Refused(f"{folder / 'sweep.yaml'}: {error}") from error
+        except (LedgerError, Locked, OSError) as error:
+            raise Refused(str(error)) from error
+        yield spec, ledger
+
+
+@contextmanager
+def _gone_after(kind: type[Exception], folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except kind:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def already_there(folder: Path) -> str:
+    return (
+        f"{folder} exists: `harness report {folder}` builds its report again, `harness resume {folder}` goes on with "
+        f"it; another `name` in the sweep file (or --set name=OTHER) makes a new one"
+    )
+
+
+def environment_of(folder: Path) -> dict[str, Any]:
+    """What `environment.json` says; {} where it is not there."""
+    try:
+        known = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def milestone(ledger: Ledger) -> str:
+    """The latest of the sweep's MILESTONES."""
+    return next((event.kind for event in reversed(ledger.events()) if event.kind in MILESTONES), "sweep_started")
+
+
+def _settle(ledger: Ledger) -> None:
+    """Write what a driver that died could not: what it had running is interrupted, and so is the sweep."""
+    with ledger.transaction():
+        for key in (key for key, state in ledger.states().items() if state == "running"):
+            ledger.add_event("interrupted", key, reason="the driver died")
+        if milestone(ledger) in ("sweep_started", "sweep_resumed"):
+            ledger.add_event("sweep_interrupted", reason="the driver died")
+
+
+def _write_down(folder: Path, spec: SweepSpec, environment: Mapping[str, Any], trials: Sequence[TrialSpec]) -> None:
+    """The spec, the surroundings, and which trial fills which place of the design."""
+    for left in (path for path in folder.iterdir() if path.name != LOCK):  # of a driver that died here
+        left.unlink()
+    _write(folder / "sweep.yaml", spec.to_yaml())
+    _write(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+    with Ledger(folder / "ledger.db") as ledger, ledger.transaction():
+        ledger.add_event("sweep_started", command=environment["command"], pid=os.getpid())
+        record(ledger, trials)
+
+
+def _write(path: Path, text: str) -> None:
+    """Durably, so that after a power cut a folder that has its name has its content."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
