@@ -191,7 +191,11 @@ class SweepSpec(_Part):
     @classmethod
     def _resolve_arms(cls, raw: Any) -> Any:
         """Write out what arms inherit, and name the only arm where none is given."""
-        if not isinstance(raw, dict) or not isinstance(raw.get("base", {}), Mapping):
+        if not isinstance(raw, dict):
+            return raw
+        # null takes back what a profile lies over; of `confirm` it is an answer of its own
+        raw = {key: value for key, value in raw.items() if value is not None or key == "confirm"}
+        if not isinstance(raw.get("base", {}), Mapping):
             return raw
         base = raw.get("base", {})
         arms = raw.get("arms") or {_method_name(base): {}}

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.ledger import Ledger
 from harness.plan import Price, plan, render, seconds_per_epoch
-from harness.spec import SweepSpec
+from harness.spec import SweepSpec, load_sweep
 
 
 def spec(**keys: Any) -> SweepSpec:
@@ -58,6 +58,19 @@ def test_a_search_without_a_word_on_confirm_pays_for_its_best_on_the_seeds_of_th
     assert plan(spec(**keys, seeds=5)).arms[0].evidence == 5
     assert plan(spec(**keys, confirm={"top": 2})).arms[0].evidence == 2 * 3
     assert plan(spec(**keys, confirm=None)).arms[0].evidence == 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "cells", "search"), [(None, 5, 60), ("cpu", 5, 60), ("gpu", 9, 9 * 12 * 3), ("paper", 12 * 3, 0)]
+)
+def test_the_shipped_sweep_over_lambda_is_planned_in_every_profile_without_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str | None, cells: int, search: int
+) -> None:
+    monkeypatch.setenv("LEJEPA_DATA", str(tmp_path))
+    sweep = load_sweep("sweeps/lambda.yaml", profile)
+    lejepa, *floors = plan(sweep).arms
+    assert (lejepa.cells, lejepa.search, lejepa.evidence) == (cells, search, cells * len(sweep.seeds))
+    assert [floor.arm for floor in floors] == ["random", "pixels"]
 
 
 def test_a_trial_that_two_arms_share_is_paid_once() -> None:

@@ -136,6 +136,15 @@ MISTAKES = {
         "name: a\nbudget: {trials: 2}\n",
         "s.yaml:2: budget.trials: the design needs 3, not 2",
     ),
+    "grace as long as the trials": (
+        "name: a\nbase: {epochs: 4}\nnuisance: {optimizer.lr: {grid: [0.1, 0.2]}}\nstopping:\n  grace: 4\n",
+        "s.yaml:5: stopping.grace: 4 epochs of grace and trials of 4 epochs: none would be stopped",
+    ),
+    "a budget that leaves nothing to confirm": (
+        "name: a\nbase: {epochs: 4}\nnuisance: {optimizer.lr: {uniform: [0.1, 0.2]}}\nsearch: {trials: 3}\n"
+        "stopping: {name: asha}\nbudget: {epochs: 14}\n",
+        "s.yaml:6: budget.epochs: the design needs at least 15, not 14",
+    ),
     "a name that leaves the folder": ("name: ../x\n", "s.yaml:1: name: '../x' is no name"),
     "no name": ("base: {}\n", "name is missing"),
     "a patch that does not divide": (
@@ -220,6 +229,17 @@ def test_a_profile_is_laid_over_the_file_and_an_override_over_the_profile(sweep:
     spec = sweep(text, "base.epochs=4", profile="big")
     assert (spec.base, len(spec.seeds), spec.profile) == ({"epochs": 4, "batch_size": 32}, 5, "big")
     assert sweep(text).profile is None
+
+
+def test_a_profile_takes_back_with_null_what_the_file_gives(sweep: Sweep) -> None:
+    text = (
+        "name: a\nnuisance: {optimizer.lr: {uniform: [0.1, 0.2]}}\nsearch: {trials: 3}\nstopping: {grace: 2}\n"
+        "profiles:\n  plain: {nuisance: null, search: null, stopping: null}\n  blind: {confirm: null}\n"
+    )
+    plain = sweep(text, profile="plain")
+    assert plain == sweep("name: a\n").model_copy(update={"profile": "plain"})
+    assert sweep(text).confirm
+    assert sweep(text, profile="blind").confirm is None
 
 
 def test_a_wrong_profile_is_refused(sweep: Sweep) -> None:
