@@ -69,7 +69,7 @@ class Holder:
 def driving(folder: Path) -> Iterator[None]:
     """Be the one driver of a sweep's folder, which may be renamed meanwhile. Raises Locked."""
     path = folder / LOCK
-    with _locked(path) as descriptor:
+    with _locked(path, patience=0.5) as descriptor:  # for one that has struck out its name and is about to let go
         before = _read(path)
         if descriptor is None or (before is not None and before.lives):
             who = f"is driven by {before}" if before else "is locked by another process"
@@ -95,16 +95,11 @@ def training(log: Path, patience: float = 60.0) -> Iterator[None]:
 
     Where the file system has no locks, this does nothing: the driver's own lock and `wait_for_orphans` remain.
     """
-    until = time.monotonic() + patience
     log.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with _locked(log, or_without=True) as descriptor:
-            if descriptor is not None:
-                yield
-                return
-        if time.monotonic() > until:
+    with _locked(log, patience, or_without=True) as descriptor:
+        if descriptor is None:
             raise Locked(f"{log}: after {patience:g} s another process still trains this trial")
-        time.sleep(0.1)
+        yield
 
 
 @contextmanager
@@ -140,12 +135,15 @@ def wait_for_orphans(folder: Path, patience: float = 60.0) -> None:
 
 
 @contextmanager
-def _locked(path: Path, or_without: bool = False) -> Iterator[int | None]:
-    """The descriptor of the locked file; None where another process holds it."""
+def _locked(path: Path, patience: float, or_without: bool = False) -> Iterator[int | None]:
+    """The descriptor of the locked file; None where another process holds it for longer than so many seconds."""
+    until = time.monotonic() + patience
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     _held.add(descriptor)
     try:
-        yield descriptor if _flock(descriptor, or_without) else None
+        while not (got := _flock(descriptor, or_without)) and time.monotonic() < until:
+            time.sleep(0.05)
+        yield descriptor if got else None
     finally:
         _held.discard(descriptor)
         os.close(descriptor)

@@ -123,9 +123,7 @@ def _torch_change(ledger: Ledger, environment: Mapping[str, Any]) -> list[Change
     known += [event.payload["torch"] for event in ledger.events() if event.kind == "sweep_resumed"]
     if known[-1] in (None, _torch()):
         return []
-    text = (
-        f"torch was {known[-1]} and is {_torch()}: trials that go on may differ in their last bits from unbroken ones"
-    )
+    text = f"torch was {known[-1]}, is {_torch()}: trials that go on may differ in their last bits from unbroken ones"
     print(text, file=sys.stderr)
     return [("note", {"text": text})]
 

@@ -87,6 +87,7 @@ class FakeTrainer:
         if self.fake.dies.get(seed) == epoch and self._deaths_so_far() < self.fake.deaths.get(seed, 1):
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             (self.checkpoint.parent / f"died-{self._deaths_so_far()}").touch()
+            print("about to die", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _deaths_so_far(self) -> int:

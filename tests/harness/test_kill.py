@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -217,15 +216,3 @@ def test_a_search_that_is_killed_loses_and_doubles_nothing_and_keeps_its_budgets
     trained = {key: [epoch for other, epoch, _ in found["epochs"] if other == key] for key in found["states"]}
     assert all(seen == list(range(1, len(seen) + 1)) for seen in trained.values())
     is_complete(folder)
-
-
-def test_a_second_driver_is_refused_while_one_lives(runs: Path) -> None:
-    folder = runs / "killed"
-    with driver(folder, GRID, seconds=0.3) as first:
-        wait_until(lambda: epochs(folder) > 0, first)
-        with driver(folder, GRID) as second:
-            _, said = second.communicate(timeout=60)
-        assert second.returncode != 0
-        assert f"is driven by process {first.pid}" in said
-        first.send_signal(signal.SIGTERM)
-        assert first.wait(60) == 130

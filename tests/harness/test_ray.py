@@ -18,12 +18,17 @@ DIES_ONCE, DIES_ALWAYS, FINE = 1, 2, 3  # seeds
 
 
 @pytest.fixture(scope="module")
-def with_deaths(ray_on_two_cpus: None, tmp_path_factory: pytest.TempPathFactory) -> Diary:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("deaths")
+
+
+@pytest.fixture(scope="module")
+def with_deaths(ray_on_two_cpus: None, folder: Path) -> Diary:
     """A sweep in one place, in which workers die."""
     diary, fake = Diary(), Fake(dies={DIES_ONCE: 2, DIES_ALWAYS: 2}, deaths={DIES_ALWAYS: 99})
     with RayExecutor(Pool(max_concurrent=1), fake) as executor:
         trials = [trial(seed) for seed in (DIES_ONCE, DIES_ALWAYS, FINE)]
-        executor.run(Enumerated(trials), diary, tmp_path_factory.mktemp("deaths"))
+        executor.run(Enumerated(trials), diary, folder)
     return diary
 
 
@@ -42,9 +47,12 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(with_deaths:
     assert first["pid"] != second["pid"]
 
 
-def test_a_trial_whose_worker_dies_three_times_ends_as_failed(with_deaths: Diary) -> None:
+def test_a_trial_whose_worker_dies_three_times_ends_as_failed_and_keeps_its_log(
+    with_deaths: Diary, folder: Path
+) -> None:
     assert [state for state, _ in with_deaths.ends[DIES_ALWAYS]] == ["interrupted", "interrupted", "failed"]
     assert "the worker died" in with_deaths.ends[DIES_ALWAYS][-1][1]["traceback"]
+    assert (folder / "logs" / f"{trial(DIES_ALWAYS).key}.txt").read_text().count("about to die") == 3
 
 
 def test_the_death_of_a_worker_leaves_the_other_trials_alone(with_deaths: Diary) -> None:

@@ -1,9 +1,7 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,11 @@ from rich.console import Console
 
 from harness.ledger import Ledger, LedgerError
 from harness.progress import Progress, duration
+from harness.resume import resume_sweep
 from harness.run import RunError, run_sweep
 from harness.spec import SweepSpec
 from harness.tracking import default_uri
+from tests.harness.driver import driver, epochs, mlflow_statuses, wait_until
 from tests.harness.fake import Fake
 
 SPEC: dict[str, Any] = {
@@ -146,37 +146,19 @@ def test_a_ledger_that_cannot_be_written_stops_the_sweep_and_keeps_what_has_fini
         assert ledger.events()[-1].kind == "sweep_interrupted"
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[4])
-from ray import cloudpickle
-from harness.run import run_sweep
-from harness.spec import SweepSpec
-from tests.harness import fake
-cloudpickle.register_pickle_by_value(fake)
-if __name__ == "__main__":
-    spec = SweepSpec.model_validate({
-        "name": "swept", "seeds": 6, "arms": {"lejepa": {}}, "base": {"epochs": 4}, "pool": {"max_concurrent": 2}})
-    summary = run_sweep(spec, Path(sys.argv[1]), sys.argv[2], trainer=fake.Fake(seconds=float(sys.argv[3])))
-    sys.exit(130 if summary.interrupted else 0)
-"""
-
-
 @pytest.mark.parametrize(
     ("executor", "number", "name"), [("local", signal.SIGTERM, "SIGTERM"), ("ray", signal.SIGINT, "Ctrl-C")]
 )
 def test_a_signal_ends_the_sweep_cleanly_and_tells_how_to_go_on(
     runs: Path, executor: str, number: signal.Signals, name: str
 ) -> None:
-    folder, root = runs / "swept", Path(__file__).parents[2]
-    command = [sys.executable, "-c", SCRIPT, str(folder), executor, "0.4", str(root)]
-    stray = {**os.environ, "RAY_ADDRESS": "192.0.2.77:6379"}  # somebody's cluster, which a sweep does not follow
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=runs, env=stray, start_new_session=True)
-    wait_for_an_epoch(folder, driver)
-    os.killpg(driver.pid, number) if number == signal.SIGINT else driver.send_signal(number)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130, said
+    folder = runs / "swept"
+    spec = {**SPEC, "arms": {"lejepa": {}}, "base": {**SPEC["base"], "epochs": 4}, "seeds": 6}
+    with driver(folder, spec, executor, 0.4) as process:
+        wait_until(lambda: epochs(folder) > 0, process)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     assert f"`harness resume {folder}` goes on" in said
     with Ledger.read(folder / "ledger.db") as ledger:
         assert "running" not in ledger.states().values()
@@ -184,24 +166,13 @@ def test_a_signal_ends_the_sweep_cleanly_and_tells_how_to_go_on(
         events = ledger.events()
         assert {event.payload["reason"] for event in events if event.kind == "interrupted"} == {name}
         assert events[-1].kind == "sweep_interrupted"
-    client = MlflowClient(tracking_uri=default_uri(folder))
-    experiment = client.get_experiment_by_name("swept")
-    assert experiment
-    assert "RUNNING" not in {run.info.status for run in client.search_runs([experiment.experiment_id])}
-
-
-def wait_for_an_epoch(folder: Path, driver: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until and driver.poll() is None:
-        if (folder / "ledger.db").exists():
-            try:
-                with Ledger.read(folder / "ledger.db") as ledger:
-                    if ledger.epochs():
-                        return
-            except LedgerError:
-                pass  # being made
-        time.sleep(0.05)
-    raise AssertionError(f"no epoch within a minute; the driver ended with {driver.poll()}")
+    statuses, parent = mlflow_statuses(folder, "swept")
+    assert {*statuses.values(), parent} <= {"FINISHED", "KILLED"}
+    resume_sweep(folder, "local", trainer=Fake())
+    with Ledger.read(folder / "ledger.db") as ledger:
+        assert list(ledger.states().values()) == ["finished"] * 6
+        assert [row.epoch for row in ledger.epochs()] == [1, 2, 3, 4] * 6
+    assert set(mlflow_statuses(folder, "swept")[0].values()) == {"FINISHED"}
 
 
 def test_a_sweep_on_ray_has_the_numbers_of_a_local_one(runs: Path, ray_on_two_cpus: None) -> None:
