@@ -171,6 +171,13 @@ def test_a_budget_of_epochs_ends_the_search_early_enough_to_confirm_what_it_foun
     assert len(ledger.epochs()) <= 60
 
 
+def test_a_budget_of_trials_sets_the_confirmation_aside_too(tmp_path: Path) -> None:
+    ledger, _ = run(spec(search=RANDOM, confirm={"seeds": 2}, budget={"trials": 9}), tmp_path)
+    ended = {key for key, state in ledger.states().items() if state == "finished"}
+    assert len(ended & {row.key for row in places(ledger, "search")}) == 5
+    assert len(ended & {row.key for row in places(ledger, "confirm")}) == 4
+
+
 def test_epochs_that_were_trained_twice_are_charged_twice(tmp_path: Path) -> None:
     sweep = spec(search=RANDOM, scientific={}, stopping={"name": "asha"}, confirm={"seeds": 1}, budget={"epochs": 12})
     ledger = begin(sweep, tmp_path)
