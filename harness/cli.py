@@ -1,6 +1,7 @@
 """The command line. Every command imports what it needs when it runs, so that `harness --help` is quick.
 
-Exit codes: 0 done · 1 some trial failed · 2 the user's input is wrong, nothing was started · 130 interrupted.
+Exit codes: 0 done · 1 some trial failed, or the sweep had to stop · 2 the user's input is wrong, nothing was started ·
+130 interrupted.
 """
 
 import os
@@ -260,10 +261,11 @@ def _command() -> list[str]:
 def _run_errors() -> Iterator[None]:
     """What was refused ends with exit code 2, a sweep that had to stop with 1; each in one line."""
     from harness.folder import Refused, RunError
+    from harness.ledger import LedgerError
 
     try:
         yield
-    except RunError as error:
+    except (RunError, LedgerError) as error:
         _fail(2 if isinstance(error, Refused) else 1, str(error))
 
 

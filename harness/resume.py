@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from harness.attempt import TrainerFactory, lejepa_trainer
 from harness.drive import Means, RunSummary, drive
-from harness.folder import Refused, environment_of, milestone, opened
+from harness.folder import MILESTONES, Refused, environment_of, opened
 from harness.ledger import Ledger, LedgerError
 from harness.pool import PoolError
 from harness.spec import SweepSpec
@@ -45,7 +45,7 @@ def resume_sweep(
     folder, requeue = Path(folder).absolute(), list(requeue)
     with opened(folder) as (spec, ledger):
         environment = environment_of(folder)
-        if milestone(ledger) == "sweep_finished" and not requeue:
+        if _is_over(ledger) and not requeue:
             return None
         means = Means(
             executor or environment.get("executor", "ray"), trainer, cache(fingerprint), uri_of(folder, tracking_uri)
@@ -62,6 +62,12 @@ def resume_sweep(
             return drive(spec, ledger, means, resumed)
         except PoolError as error:
             raise Refused(str(error)) from error
+
+
+def _is_over(ledger: Ledger) -> bool:
+    """Finished, and no trial was queued again since."""
+    kinds = [event.kind for event in ledger.events() if event.kind in (*MILESTONES, "requeued")]
+    return kinds[-1:] == ["sweep_finished"]
 
 
 def to_retry(folder: Path, states: Collection[str], prefixes: Sequence[str] = ()) -> list[str]:

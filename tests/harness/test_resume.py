@@ -364,6 +364,16 @@ def test_failed_trials_are_tried_again_and_the_others_stay(runs: Path, whole: di
     assert kinds == ["started", "failed", "requeued", "started", "finished"]
 
 
+def test_a_retry_that_could_not_begin_is_not_forgotten(runs: Path) -> None:
+    folder = sweep(runs, Fake(raises={1: 2}))
+    with Ledger(folder / "ledger.db") as ledger:
+        for key in to_retry(folder, {"failed"}):
+            ledger.add_event("requeued", key)
+    summary = resume_sweep(folder, trainer=Fake())
+    assert summary
+    assert summary.counts == {"finished": 4}
+
+
 def test_only_what_has_failed_or_diverged_is_tried_again(runs: Path) -> None:
     folder = sweep(runs, Fake(raises={1: 2}, diverges={0: 2}))
     with Ledger.read(folder / "ledger.db") as ledger:
