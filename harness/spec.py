@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from harness.source import Places, SpecError, dotted, lay_over, nested, place_of, read, write
 from harness.space import KINDS, Space, crossed
-from lejepa.config import FLOORS, TrainConfig, nearest
+from lejepa.config import FLOORS, DataConfig, TrainConfig, nearest
 
 __all__ = ["Arm", "Cell", "SpecError", "SweepSpec", "load_sweep", "load_training"]
 
@@ -345,11 +345,31 @@ def load_sweep(path: str | os.PathLike[str], profile: str | None = None, overrid
     for override in overrides:
         raw, places = _with_override(raw, places, override)
     try:
-        spec = SweepSpec.model_validate(raw)
+        spec = SweepSpec.model_validate(_with_data_roots(raw))
     except ValidationError as error:
         raise SpecError(explain(error, SweepSpec, raw, places)) from None
     check_design(spec, places)
     return spec
+
+
+def _with_data_roots(raw: dict[str, Any]) -> dict[str, Any]:
+    """Data sets with the folder in which they lie now, so that a resume finds them from anywhere."""
+    arms = raw.get("arms")
+    if isinstance(arms, Mapping):
+        arms = {name: _rooted(arm) if isinstance(arm, Mapping) else arm for name, arm in arms.items()}
+    return _rooted(raw) | ({"arms": arms} if "arms" in raw else {})
+
+
+def _rooted(part: Mapping[str, Any]) -> dict[str, Any]:
+    base = part.get("base")
+    data = base.get("data") if isinstance(base, Mapping) else None
+    if not (isinstance(base, Mapping) and isinstance(data, Mapping) and isinstance(data.get("name"), str)):
+        return dict(part)
+    try:
+        root = DataConfig.model_validate(data).root
+    except ValidationError:
+        return dict(part)  # refused in a moment, with its place
+    return {**part, "base": {**base, "data": {**data, **({"root": str(root)} if root else {})}}}
 
 
 def load_training(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> TrainConfig:

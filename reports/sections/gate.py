@@ -294,8 +294,8 @@ def _infeasible(study: Study) -> Check | None:
     bad = [cell for cell in compared_cells(study) if cell.count("diverged") or cell.count("collapsed")]
     found = f"{diverged} diverged and {collapsed} collapsed of {count(total, 'trial')} (λ = 0 controls left out)"
     if bad:
-        return Check("Infeasible trials", FAIL, f"{found}; among them {listing([_who(c) for c in bad])}, compared here",
-                     _keys(bad))  # fmt: skip
+        worst = [f"{_who(c)} ({c.count('diverged') + c.count('collapsed')} of {c.planned})" for c in bad]
+        return Check("Infeasible trials", FAIL, f"{found}; what is compared did: {listing(worst)}", _keys(bad))
     result = FAIL if share > INFEASIBLE_FAIL else WARN if share > INFEASIBLE_WARN else PASS
     return Check(
         "Infeasible trials", result, found, _keys(c for c in trained if c.count("diverged") + c.count("collapsed"))

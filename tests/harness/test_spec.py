@@ -326,3 +326,15 @@ def test_loading_a_sweep_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_folder_of_the_data_is_written_down_so_that_a_resume_finds_it_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEJEPA_DATA", str(tmp_path / "here"))
+    file = tmp_path / "s.yaml"
+    arms = "arms: {a: {}, b: {base: {data: {name: pets}}}, c: {base: {data: {name: digits}}}}"
+    file.write_text(f"name: s\nbase: {{data: {{name: cifar10, size: 16}}}}\n{arms}\n")
+    (tmp_path / "resolved.yaml").write_text(load_sweep(file).to_yaml())
+    monkeypatch.setenv("LEJEPA_DATA", str(tmp_path / "elsewhere"))
+    spec = load_sweep(tmp_path / "resolved.yaml")
+    roots = [spec.config(cell, 0).data.root for cell in spec.cells()]
+    assert roots == [tmp_path / "here", tmp_path / "here", None]
