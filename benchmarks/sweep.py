@@ -2,8 +2,8 @@
 
     python benchmarks/sweep.py [trials]
 
-Prints wall-clock time per trial, with the ledger, its fsyncs and the MLflow mirror in it. Ray's own start and end are
-timed apart: a sweep pays them once. Measures, never asserts.
+Prints wall-clock time per trial, with the ledger, its fsyncs and the MLflow mirror in it: of the whole sweep, which
+starts Ray and its workers once, and from the first trial's start on, when an actor is there. Measures, never asserts.
 """
 
 import os

@@ -47,23 +47,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(
-        command in done.stdout
-        for command in (
-            "plan",
-            "run",
-            "resume",
-            "stop",
-            "retry",
-            "sync",
-            "gc",
-            "status",
-            "show",
-            "report",
-            "train",
-            "ui",
-        )
-    )
+    commands = "plan run resume stop retry sync gc status show report train ui".split()
+    assert all(command in done.stdout for command in commands)
 
 
 def test_plan_prices_a_sweep_and_writes_nothing(here: Path) -> None:
