@@ -31,7 +31,7 @@ class LejepaConfig(Part):
 
     name: Literal["lejepa"] = "lejepa"
     lamb: Probability = 0.05  # λ, share of SIGReg in the loss; 0.05 at 8 views (paper §6.1), about 0.005·views (T7)
-    slices: int = Field(1024, ge=1)  # random directions, new at every step (paper, Algorithm 1)
+    slices: Annotated[int, Field(ge=1)] | Literal["exact"] = 1024  # random directions (paper), or exact: all of them
     t_max: Positive = 3.0  # end of the integration range, in standard deviations of the projection (official package)
     knots: int = Field(17, ge=2)  # quadrature points on [0, t_max] (official package)
 

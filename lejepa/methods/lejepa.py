@@ -1,11 +1,12 @@
 """LeJEPA: predict the centre of the global views from every view, and keep every view's projections Gaussian."""
 
+import torch
 from torch import Tensor
 
 from lejepa.config import LejepaConfig, TrainConfig
 from lejepa.losses import lejepa_parts
 from lejepa.methods.base import Method, encode_views
-from lejepa.sigreg import EppsPulley, SIGReg
+from lejepa.sigreg import EppsPulley, NotFinite, SIGReg
 from lejepa.views import Views
 
 
@@ -22,4 +23,9 @@ class Lejepa(Method):
     def forward(self, views: Views, step: int) -> dict[str, Tensor]:
         embeddings = encode_views(self, views)
         projections = self.project(embeddings.flatten(0, 1)).unflatten(0, embeddings.shape[:2])
-        return lejepa_parts(projections, n_global=views.globals.shape[0], lamb=self.lamb, sigreg=self.sigreg, step=step)
+        try:
+            return lejepa_parts(
+                projections, n_global=views.globals.shape[0], lamb=self.lamb, sigreg=self.sigreg, step=step
+            )
+        except NotFinite:  # the trainer tells a training that diverged by its loss
+            return dict.fromkeys(("loss", "pred", "sigreg"), projections.sum() * torch.nan)

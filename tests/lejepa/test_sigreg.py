@@ -7,7 +7,7 @@ import torch
 from scipy import integrate
 
 from lejepa.losses import lejepa, lejepa_parts
-from lejepa.sigreg import EppsPulley, SIGReg
+from lejepa.sigreg import EppsPulley, NotFinite, SIGReg
 
 
 def by_definition(x: torch.Tensor, t_max: float, knots: int) -> torch.Tensor:
@@ -79,6 +79,55 @@ def test_blocks_of_columns_do_not_change_the_value(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(blocked_gradient, gradient)
 
 
+@pytest.mark.parametrize(("t_max", "knots"), [(3.0, 10), (5.0, 17), (2.0, 2), (4.0, 3)])
+def test_knots_on_the_whole_interval_are_the_trapezoid_rule_there(t_max: float, knots: int) -> None:
+    x = torch.randn(25, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
+    t = torch.linspace(-t_max, t_max, knots, dtype=torch.float64)
+    phi = torch.exp(-(t**2) / 2)
+    gap = (torch.exp(1j * t * x.unsqueeze(-1)).mean(0) - phi).abs() ** 2
+    expected = 25 * torch.trapezoid(gap * phi, t)
+    torch.testing.assert_close(EppsPulley(t_max, knots, interval="whole")(x), expected)
+
+
+@pytest.mark.parametrize("knots", [2, 3, 4, 6, 17])
+def test_the_fused_loss_is_the_statistic_of_the_projections_in_value_and_gradient(knots: int) -> None:
+    z = torch.randn(3, 37, 11, generator=torch.Generator().manual_seed(11)) * 1.4
+    sigreg = SIGReg(53, EppsPulley(2.5, knots))
+    results = []
+    for loss in (
+        lambda x: sigreg(x, step=4),
+        lambda x: torch.stack(
+            [by_definition(column, 2.5, knots) for view in x @ sigreg.directions(11, step=4) for column in view.T]
+        ).mean(),
+    ):
+        x = z.clone().requires_grad_()
+        value = loss(x)
+        results.append((value.double(), *torch.autograd.grad(value, x)))
+    (value, gradient), (expected, expected_gradient) = results
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert (gradient - expected_gradient).norm() < 1e-5 * expected_gradient.norm()
+
+
+def test_large_batches_and_few_slices_are_cut_into_blocks_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = torch.randn(1, 3000, 8, generator=torch.Generator().manual_seed(12)).requires_grad_()
+    whole = SIGReg(75)(z, step=0)
+    (gradient,) = torch.autograd.grad(whole, z)
+    monkeypatch.setattr("lejepa.sigreg._CHUNK", 1)
+    monkeypatch.setattr("lejepa.sigreg._BLOCK", 10_000)
+    cut = SIGReg(75)(z, step=0)
+    torch.testing.assert_close(cut, whole)
+    torch.testing.assert_close(torch.autograd.grad(cut, z)[0], gradient)
+
+
+def test_pooled_samples_are_one_sample_and_fixed_directions_stay() -> None:
+    z = torch.randn(4, 20, 6, generator=torch.Generator().manual_seed(13))
+    pooled = SIGReg(30, sample="pooled")(z, step=3)
+    torch.testing.assert_close(pooled, SIGReg(30)(z.reshape(1, 80, 6), step=3))
+    fixed = SIGReg(30, directions="fixed")
+    assert torch.equal(fixed.directions(6, step=9), SIGReg(30).directions(6, step=0))
+    assert fixed(z, step=9) == fixed(z, step=0)
+
+
 def test_directions_are_unit_new_at_every_step_and_the_same_for_the_same_step() -> None:
     sigreg = SIGReg(50, seed=4)
     first = sigreg.directions(8, step=0)
@@ -123,3 +172,28 @@ def test_the_loss_has_no_stop_gradient_anywhere() -> None:
 def test_impossible_arguments_are_refused(n_global: int, lamb: float) -> None:
     with pytest.raises(ValueError, match=r"n_global|λ"):
         lejepa(torch.zeros(3, 2, 2), n_global=n_global, lamb=lamb, sigreg=SIGReg(2), step=0)
+
+
+@pytest.mark.parametrize("slices", [64, "exact"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_embeddings_that_are_not_finite_are_refused_with_their_number(slices: int | str, bad: float) -> None:
+    z = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(14))
+    z[1, 3, 2] = bad
+    with pytest.raises(NotFinite, match="1 of 64"):
+        SIGReg(slices)(z, step=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("slices", [64, "exact"])
+@pytest.mark.parametrize("shape", [(2, 1, 4), (8, 4), (2, 3, 4, 5)])
+def test_embeddings_of_a_wrong_shape_are_refused_with_it(slices: int | str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
+        SIGReg(slices)(torch.zeros(shape), step=0)  # type: ignore[arg-type]
+
+
+def test_no_slices_one_knot_and_single_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="slices must be at least 1 or `exact`, not 0"):
+        SIGReg(0)
+    with pytest.raises(ValueError, match=r"knots at least 2, not 3\.0 and 1"):
+        EppsPulley(knots=1)
+    with pytest.raises(ValueError, match=r"\(1, 7\)"):
+        EppsPulley()(torch.zeros(1, 7))

@@ -1,0 +1,149 @@
+"""What SIGReg costs: forward and backward, against other formulations and against the bare projections.
+
+    python benchmarks/sigreg.py [--sizes VxNxDxM ...] [--threads 1 2] [--rounds 15] [--compiled]
+
+Rows: `projections`, the two matrix products that no sliced test can do without (the floor); `official`, the formulation
+of the paper's package with its N × M × knots arrays; `official compiled`, the same under torch.compile; `lightly`,
+where it is installed (extra `bench`); `sliced` and `exact`, ours. All rows of a size are measured in turns within one
+run. Peak memory is what a step allocates at most beyond its input; cold start is the first call. Measures, never
+asserts.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.profiler import profile
+
+from lejepa.sigreg import SIGReg
+
+Step = Callable[[Tensor], object]
+SIZES = ["8x128x128x1024", "2x256x64x256", "2x512x256x1024", "2x1024x128x1024"]
+FLOOR, OURS = "projections", "sliced"
+
+
+def official(slices: int) -> Callable[[Tensor], Tensor]:
+    """cos and sin of an (…, N, M, knots) array, the trapezoid rule on [0, 3] doubled."""
+    t = torch.linspace(0, 3, 17)
+    phi = torch.exp(-t.square() / 2)
+    weight = torch.full_like(t, 2 * 3 / 16)
+    weight[[0, -1]] /= 2
+
+    def loss(z: Tensor) -> Tensor:
+        directions = torch.nn.functional.normalize(torch.randn(z.shape[-1], slices), dim=0)
+        angles = (z @ directions).unsqueeze(-1) * t
+        gap = (angles.cos().mean(-3) - phi).square() + angles.sin().mean(-3).square()
+        return ((gap @ (weight * phi)) * z.shape[-2]).mean()
+
+    return loss
+
+
+def projections(slices: int) -> Step:
+    def step(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            directions = torch.randn(z.shape[-1], slices)
+            return (z @ directions) @ directions.t()
+
+    return step
+
+
+def forward_and_backward(loss: Callable[[Tensor], Tensor]) -> Step:
+    return lambda z: loss(z).backward()
+
+
+def steps(slices: int, compiled: bool) -> dict[str, Step]:
+    sliced, exact = SIGReg(slices), SIGReg("exact")
+    found: dict[str, Step] = {
+        FLOOR: projections(slices),
+        "official": forward_and_backward(official(slices)),
+        OURS: forward_and_backward(lambda z: sliced(z, step=0)),
+        "exact": forward_and_backward(lambda z: exact(z, step=0)),
+    }
+    try:
+        from lightly.loss import SIGReg as Lightly
+    except ImportError:
+        pass
+    else:
+        found["lightly"] = forward_and_backward(Lightly(num_vectors=slices))
+    if compiled:
+        found["official compiled"] = forward_and_backward(torch.compile(official(slices)))
+    return found
+
+
+def seconds(step: Step, z: Tensor) -> float:
+    x = z.clone().requires_grad_()
+    start = time.perf_counter()
+    step(x)
+    return time.perf_counter() - start
+
+
+def peak_megabytes(step: Step, z: Tensor) -> float:
+    """The high-water mark of torch's allocations in one step, the gradient among them."""
+    x = z.clone().requires_grad_()
+    with profile(profile_memory=True) as profiler:
+        step(x)
+    now = peak = 0
+    assert profiler.profiler is not None
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak / 1e6
+
+
+def measure(size: str, threads: int, rounds: int, compiled: bool) -> Table:
+    views, n, dim, slices = (int(part) for part in size.split("x"))
+    torch.set_num_threads(threads)
+    z = torch.randn(views, n, dim)
+    rows = steps(slices, compiled)
+    cold = {name: seconds(step, z) for name, step in rows.items()}
+    peak = {name: peak_megabytes(step, z) for name, step in rows.items()}
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(rounds):
+        for name, step in rows.items():
+            times[name].append(seconds(step, z) * 1e3)
+    best, middle = ({name: of(t) for name, t in times.items()} for of in (min, statistics.median))
+
+    projected = views * n * slices * 4 / 1e6
+    table = Table(title=f"(V, N, D, M) = ({views}, {n}, {dim}, {slices}), {threads} thread(s), n = {rounds}; "
+                  f"projected embeddings {projected:.1f} MB", title_justify="left")  # fmt: skip
+    for column in ("", "median ms", "minimum ms", "× sliced", "× floor", "peak MB", "cold start s"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in sorted(rows, key=middle.__getitem__):
+        table.add_row(
+            name, f"{middle[name]:.2f}", f"{best[name]:.2f}", f"{best[name] / best[OURS]:.2f}",
+            f"{best[name] / best[FLOOR]:.2f}", f"{peak[name]:.1f}", f"{cold[name]:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if info.exists() and names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="VxNxDxM")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--compiled", action="store_true", help="also the official formulation under torch.compile")
+    chosen = parser.parse_args()
+    console = Console(width=110)
+    console.print(f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}; "
+                  "ratios of minima")  # fmt: skip
+    for threads in chosen.threads:
+        for size in chosen.sizes:
+            console.print(measure(size, threads, chosen.rounds, chosen.compiled))
+
+
+if __name__ == "__main__":
+    main()
