@@ -47,7 +47,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    commands = "plan run resume stop retry sync gc status show report train ui".split()
+    commands = ["plan", "run", "resume", "stop", "retry", "sync", "gc", "status", "show", "report", "train", "ui"]
     assert all(command in done.stdout for command in commands)
 
 
