@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 SMALL_ENCODERS = ("small_resnet", "small_vit")
 
@@ -26,14 +27,50 @@ class Part(BaseModel):
 # -- method -----------------------------------------------------------------------------------------------------------
 
 
+Statistic = Literal[
+    "epps_pulley", "anderson_darling", "cramer_von_mises", "watson", "extended_jarque_bera", "shapiro_wilk", "vcreg",
+    "vicreg", "moments",
+]  # fmt: skip
+
+
 class LejepaConfig(Part):
-    """(1 − λ)·prediction + λ·SIGReg; LeJEPA paper, Algorithms 1 and 2 as coded."""
+    """Prediction + λ·SIGReg; the defaults are LeJEPA's Algorithms 1 and 2 as coded.
+
+    λ belongs to its convention: `lejepa/variants.py` has the published ones as values, and converts λ between them.
+    """
 
     name: Literal["lejepa"] = "lejepa"
-    lamb: Probability = 0.05  # λ, share of SIGReg in the loss; 0.05 at 8 views (paper §6.1), about 0.005·views (T7)
+    weighting: Literal["convex", "additive"] = "convex"  # (1 − λ)·pred + λ·SIGReg, or pred + λ·SIGReg
+    lamb: float = Field(0.05, ge=0)  # λ; convex: share of SIGReg, 0.05 at 8 views (paper §6.1), about 0.005·views (T7)
+    centre: Literal["globals", "all", "pairs"] = "globals"  # what views predict: a mean, or each other
+    teacher: Probability | None = None  # momentum of an EMA teacher that makes the centre; None: no teacher
+    statistic: Statistic = "epps_pulley"  # of every projected sample; lejepa/gaussianity.py has the others
     slices: Annotated[int, Field(ge=1)] | Literal["exact"] = 1024  # random directions (paper), or exact: all of them
+    directions: Literal["resampled", "fixed"] = "resampled"  # new at every step (paper), or those of step 0
     t_max: Positive = 3.0  # end of the integration range, in standard deviations of the projection (official package)
-    knots: int = Field(17, ge=2)  # quadrature points on [0, t_max] (official package)
+    knots: int = Field(17, ge=2)  # quadrature points on the interval (official package)
+    interval: Literal["half", "whole"] = "half"  # knots on [0, t_max], doubled (official package), or [−t_max, t_max]
+    sample: Literal["views", "pooled"] = "views"  # SIGReg of every view, averaged, or of all views as one sample
+    scale: Literal["batch", "none"] = "batch"  # the statistic times the size of its sample (paper), or not
+
+    @field_validator("lamb")
+    @classmethod
+    def _share(cls, lamb: float, info: ValidationInfo) -> float:
+        if info.data.get("weighting") == "convex" and lamb > 1:
+            raise PydanticKnownError("less_than_equal", {"le": 1})
+        return lamb
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.statistic != "epps_pulley":
+            for name in ("t_max", "knots", "interval"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} belongs to the statistic epps_pulley, not to {self.statistic}")
+            if self.slices == "exact":
+                raise ValueError(f"slices: exact is known for the statistic epps_pulley, not for {self.statistic}")
+        if self.teacher is not None and self.centre == "pairs":
+            raise ValueError("a teacher makes a centre, and centre: pairs has none; leave `teacher` out")
+        return self
 
 
 class VicregConfig(Part):

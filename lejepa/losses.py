@@ -4,39 +4,76 @@ A `*_parts` twin returns the loss with its unweighted parts, for the logs. All a
 float32 at least.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Centre = Literal["globals", "all", "pairs"]
+Weighting = Literal["convex", "additive"]
 
 
 class Regularizer(Protocol):
     def __call__(self, z: Tensor, *, step: int) -> Tensor: ...
 
 
-def lejepa(projections: Tensor, *, n_global: int, lamb: float, sigreg: Regularizer, step: int) -> Tensor:
-    """(1 − λ)·pred + λ·SIGReg of projections (V, N, D) whose first `n_global` views are the global ones.
+def lejepa(
+    projections: Tensor,
+    *,
+    n_global: int,
+    lamb: float,
+    sigreg: Regularizer,
+    step: int,
+    centre: Centre = "globals",
+    weighting: Weighting = "convex",
+    teacher: Tensor | None = None,
+) -> Tensor:
+    """Prediction and SIGReg of projections (V, N, D) whose first `n_global` views are the global ones.
 
-    pred = mean over views, images and dims of (μ_n − z_{v,n})², μ_n = mean of the global views of image n. No
-    stop-gradient anywhere. Source: LeJEPA paper, Algorithm 2 and Eq. 6 (Eq. 5 adds a term that the code does not have).
+    weighting: convex, (1 − λ)·pred + λ·SIGReg, or additive, pred + λ·SIGReg. pred = mean over views, images and dims of
+    (μ_n − z_{v,n})², where μ_n is the mean of image n over its global views (`globals`) or over all (`all`); or the
+    mean squared difference over all pairs of views (`pairs`), 2V/(V − 1) times pred around the mean of all. teacher:
+    (Vc, N, D), the views that make μ_n instead, without gradient. No other stop-gradient. Source: LeJEPA paper,
+    Algorithm 2 and Eq. 6 (Eq. 5 adds a term that the code does not have).
     """
-    return lejepa_parts(projections, n_global=n_global, lamb=lamb, sigreg=sigreg, step=step)["loss"]
+    return lejepa_parts(
+        projections, n_global=n_global, lamb=lamb, sigreg=sigreg, step=step, centre=centre, weighting=weighting,
+        teacher=teacher,
+    )["loss"]  # fmt: skip
 
 
 def lejepa_parts(
-    projections: Tensor, *, n_global: int, lamb: float, sigreg: Regularizer, step: int
+    projections: Tensor,
+    *,
+    n_global: int,
+    lamb: float,
+    sigreg: Regularizer,
+    step: int,
+    centre: Centre = "globals",
+    weighting: Weighting = "convex",
+    teacher: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """`loss`, `pred` and `sigreg` of `lejepa`. ValueError where n_global is not in 1..V or λ not in [0, 1]."""
-    if not 1 <= n_global <= projections.shape[0]:
-        raise ValueError(f"n_global must be between 1 and the {projections.shape[0]} views, not {n_global}")
-    if not 0 <= lamb <= 1:
-        raise ValueError(f"λ must be in [0, 1], not {lamb}")
+    """`loss`, `pred` and `sigreg` of `lejepa`.
+
+    ValueError where n_global is not in 1..V, λ not in [0, 1] (convex) or negative (additive), or pairs lack views.
+    """
+    views = projections.shape[0]
+    if not 1 <= n_global <= views:
+        raise ValueError(f"n_global must be between 1 and the {views} views, not {n_global}")
+    if not 0 <= lamb <= (1 if weighting == "convex" else float("inf")):
+        raise ValueError(f"λ must be in {'[0, 1]' if weighting == 'convex' else '[0, ∞)'}, not {lamb}")
+    if centre == "pairs" and (views < 2 or teacher is not None):
+        raise ValueError(f"pairs need two views and no teacher, not {views} view(s)")
     z = _at_least_float32(projections)
-    centre = z[:n_global].mean(0)  # (N, D)
-    pred = (centre - z).square().mean()
+    seen = z[:n_global] if centre == "globals" else z
+    mean = seen.mean(0) if teacher is None else teacher.detach().to(z.dtype).mean(0)  # (N, D)
+    pred = (mean - z).square().mean()
+    if centre == "pairs":
+        pred = pred * (2 * views / (views - 1))
     regularization = sigreg(z, step=step)
-    return {"loss": (1 - lamb) * pred + lamb * regularization, "pred": pred, "sigreg": regularization}
+    kept = 1 - lamb if weighting == "convex" else 1.0
+    return {"loss": kept * pred + lamb * regularization, "pred": pred, "sigreg": regularization}
 
 
 def vicreg(z1: Tensor, z2: Tensor, *, inv: float = 25.0, std: float = 25.0, cov: float = 1.0) -> Tensor:

@@ -72,7 +72,8 @@ class SIGReg(nn.Module):
     statistic: any module (..., N, M) → (..., M). seed: of the directions; with the step it decides them, so that every
     process that agrees on both tests the same directions, and a resumed training goes on with its own.
     sample: `views` tests the N embeddings of each view and averages over views, `pooled` all V·N as one sample.
-    directions: `resampled` at every step, or `fixed` (those of step 0).
+    directions: `resampled` at every step, or `fixed` (those of step 0). scale: the statistic as it is (`batch`: Epps–
+    Pulley grows with the sample), or divided by the size of the sample of all ranks (`none`).
     ValueError where z is not (V, N ≥ 2, D) or of another N on another rank; NotFinite as in EppsPulley.
     """
 
@@ -84,11 +85,13 @@ class SIGReg(nn.Module):
         *,
         sample: Literal["views", "pooled"] = "views",
         directions: Literal["resampled", "fixed"] = "resampled",
+        scale: Literal["batch", "none"] = "batch",
     ) -> None:
         super().__init__()
         if slices != "exact" and slices < 1:
             raise ValueError(f"slices must be at least 1 or `exact`, not {slices}")
-        self.slices, self.seed, self.sample, self.resampled = slices, seed, sample, directions == "resampled"
+        self.slices, self.seed, self.sample, self.scale = slices, seed, sample, scale
+        self.resampled = directions == "resampled"
         self.statistic = EppsPulley() if statistic is None else statistic
         if slices == "exact" and not isinstance(self.statistic, EppsPulley):
             raise ValueError(f"exact slices are known for EppsPulley, not for {type(self.statistic).__name__}")
@@ -108,7 +111,10 @@ class SIGReg(nn.Module):
             samples = _at_least_float32(z)
             if self.sample == "pooled":
                 samples = samples.flatten(0, 1).unsqueeze(0)
-            return _finite(self._mean_statistic(samples, step), z)
+            value = self._mean_statistic(samples, step)
+            if self.scale == "none":
+                value = value / (samples.shape[1] * ranks.world_size())
+            return _finite(value, z)
 
     def _mean_statistic(self, z: Tensor, step: int) -> Tensor:
         if self.slices == "exact":

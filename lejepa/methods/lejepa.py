@@ -1,31 +1,58 @@
 """LeJEPA: predict the centre of the global views from every view, and keep every view's projections Gaussian."""
 
+import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lejepa.config import LejepaConfig, TrainConfig
 from lejepa.losses import lejepa_parts
 from lejepa.methods.base import Method, encode_views
-from lejepa.sigreg import EppsPulley, NotFinite, SIGReg
+from lejepa.sigreg import NotFinite
+from lejepa.variants import regularizer
 from lejepa.views import Views
 
 
 class Lejepa(Method):
-    """No teacher, no stop-gradient, no predictor, no negatives: (1 − λ)·pred + λ·SIGReg. Evaluates the encoder."""
+    """No teacher, no stop-gradient, no predictor, no negatives: (1 − λ)·pred + λ·SIGReg. Evaluates the encoder.
+
+    A variant may have a teacher that makes the centres: an EMA of encoder and projector, its norms by the batch.
+    """
 
     def __init__(self, config: TrainConfig, channels: int) -> None:
         super().__init__(config, channels)
         assert isinstance(config.method, LejepaConfig)
-        self.lamb = config.method.lamb
-        statistic = EppsPulley(config.method.t_max, config.method.knots)
-        self.sigreg = SIGReg(config.method.slices, statistic, seed=config.seed)
+        self.options = config.method
+        self.sigreg = regularizer(config.method, config.seed)
+        if config.method.teacher is not None:
+            self.teacher = nn.Sequential(copy.deepcopy(self.encoder), copy.deepcopy(self.projector))
+            self.teacher.requires_grad_(False)
 
     def forward(self, views: Views, step: int) -> dict[str, Tensor]:
         embeddings = encode_views(self, views)
         projections = self.project(embeddings.flatten(0, 1)).unflatten(0, embeddings.shape[:2])
         try:
             return lejepa_parts(
-                projections, n_global=views.globals.shape[0], lamb=self.lamb, sigreg=self.sigreg, step=step
+                projections,
+                n_global=views.globals.shape[0],
+                lamb=self.options.lamb,
+                sigreg=self.sigreg,
+                step=step,
+                centre=self.options.centre,
+                weighting=self.options.weighting,
+                teacher=None if self.options.teacher is None else self._teach(views),
             )
         except NotFinite:  # the trainer tells a training that diverged by its loss
             return dict.fromkeys(("loss", "pred", "sigreg"), projections.sum() * torch.nan)
+
+    @torch.no_grad()
+    def _teach(self, views: Views) -> Tensor:
+        """The teacher's projections of the views that make the centre (Vc, N, K)."""
+        passes = [views.globals, views.locals] if self.options.centre == "all" else [views.globals]
+        return torch.cat([self.teacher(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in passes if v.shape[0]])
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int) -> None:
+        if self.options.teacher is not None:
+            student = nn.ModuleList([self.encoder, self.projector]).parameters()
+            torch._foreach_lerp_(list(self.teacher.parameters()), list(student), 1 - self.options.teacher)
