@@ -1,12 +1,13 @@
 """What SIGReg costs: forward and backward, against other formulations and against the bare projections.
 
     python benchmarks/sigreg.py [--sizes VxNxDxM ...] [--threads 1 2] [--rounds 15] [--compiled]
+    python benchmarks/sigreg.py --figure docs/figures/slices.svg
 
 Rows: `projections`, the two matrix products that no sliced test can do without (the floor); `official`, the formulation
 of the paper's package with its N × M × knots arrays; `official compiled`, the same under torch.compile; `lightly`,
 where it is installed (extra `bench`); `sliced` and `exact`, ours. All rows of a size are measured in turns within one
 run. Peak memory is what a step allocates at most beyond its input; cold start is the first call. Measures, never
-asserts.
+asserts. --figure draws instead how value and gradient of the slices scatter around their exact limit.
 """
 
 import argparse
@@ -124,6 +125,41 @@ def measure(size: str, threads: int, rounds: int, compiled: bool) -> Table:
     return table
 
 
+def draw_slices(path: Path) -> None:
+    """Value and gradient error against slices, 100 draws each, for embeddings on their way to N(0, I)."""
+    from matplotlib import pyplot as plt
+
+    torch.set_num_threads(1)
+    n, dim, counts, draws = 128, 128, [16, 32, 64, 128, 256, 512, 1024, 2048, 4096], 100
+    normal = torch.randn(1, n, dim, generator=torch.Generator().manual_seed(0))
+    scales = torch.logspace(0.5, -0.5, dim)
+    samples = {"isotropic Gaussian": normal, "dims' deviations from 3.2 to 0.32": normal * scales}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for (name, z), colour in zip(samples.items(), ("#0072b2", "#d55e00"), strict=True):
+        exact, gradient = value_and_gradient(SIGReg("exact"), z, 0)
+        readings = [[value_and_gradient(SIGReg(m), z, step) for step in range(draws)] for m in counts]
+        values = torch.tensor([[value for value, _ in reading] for reading in readings]).double() / exact
+        errors = [statistics.mean(float((g - gradient).norm() / gradient.norm()) for _, g in r) for r in readings]
+        left.fill_between(counts, *(values.quantile(q, 1) for q in (0.05, 0.95)), color=colour, alpha=0.25)
+        left.plot(counts, values.mean(1), color=colour, label=f"{name}: exact {exact:.3f}")
+        right.plot(counts, errors, "o-", color=colour, label=name)
+    left.axhline(1, color="black", linewidth=0.8)
+    left.set(
+        xscale="log", xlabel="slices M", ylabel="SIGReg / exact value", title="value: mean and 5–95 % of 100 draws"
+    )
+    right.set(xscale="log", yscale="log", xlabel="slices M", ylabel="‖∇ − ∇exact‖ / ‖∇exact‖", title="gradient, mean")
+    left.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def value_and_gradient(sigreg: SIGReg, z: Tensor, step: int) -> tuple[float, Tensor]:
+    x = z.clone().requires_grad_()
+    value = sigreg(x, step=step)
+    return value.item(), torch.autograd.grad(value, x)[0]
+
+
 def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -136,7 +172,11 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compiled", action="store_true", help="also the official formulation under torch.compile")
+    parser.add_argument("--figure", type=Path, metavar="SVG", help="draw slices against the exact limit, and end")
     chosen = parser.parse_args()
+    if chosen.figure:
+        draw_slices(chosen.figure)
+        return
     console = Console(width=110)
     console.print(f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}; "
                   "ratios of minima")  # fmt: skip
