@@ -119,7 +119,7 @@ class _Radial:
         total = self.base.take(piece).sum() + rise.sum(dtype=torch.float64)
         if self.dim < _ASYMPTOTIC_DIM:  # in few dimensions f goes on to oscillate
             beyond = r * self.per_unit > self.pieces
-            exact = [self._exactly(far) for far in r[beyond].double().split(4096)]
+            exact = [self._exactly(far) for far in r[beyond].double().clamp(max=1e30).split(4096)]
             if exact:
                 values, slopes = (torch.cat(part) for part in zip(*exact, strict=True))
                 total = total + (values - self.end).sum()

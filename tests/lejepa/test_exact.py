@@ -50,9 +50,10 @@ def test_embeddings_far_out_agree_too(dim: int) -> None:
     assert EXACT(z.unsqueeze(0), step=0).item() == pytest.approx(by_angles(z, steps=20_000), rel=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e18, 1e30])
-def test_any_finite_scale_gives_a_finite_value_and_gradient(scale: float) -> None:
-    z = (normal(1, 16, 40) * scale).requires_grad_()
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e18, 1e30, 7e37])
+@pytest.mark.parametrize("dim", [8, 40])
+def test_any_finite_scale_gives_a_finite_value_and_gradient(scale: float, dim: int) -> None:
+    z = (normal(1, 16, dim) * scale).requires_grad_()
     value = EXACT(z, step=0)
     value.backward()
     assert z.grad is not None
