@@ -30,8 +30,9 @@ class SweepStatus:
     metric: str
     arms: tuple[ArmStatus, ...]
     states: Mapping[str, int]  # of all trials, each once
+    trials: int  # at most: those that are listed, and those that a search may still suggest
     epochs: int  # spent
-    planned: int  # epochs of the trials that are listed so far
+    planned: int  # epochs of these trials
     seconds: float  # spent in epochs
     eta: float | None  # seconds, from the mean epoch so far; None: nothing to go by
     last: float  # seconds since the ledger was last written
@@ -51,18 +52,21 @@ def read_status(folder: Path, now: float | None = None) -> SweepStatus:
     metric, concurrent = spec["metric"], spec["pool"]["max_concurrent"]
     arms = [_arm_status(name, assignments, states, by_key, metric) for name in spec["arms"]]
     seconds = sum(row.timing.get("seconds", 0.0) for row in epochs)
+    event = next((event.kind for event in reversed(events) if event.key is None), "not started")
+    more_trials, more_epochs = (0, 0) if event == "sweep_finished" else _still_to_suggest(folder, trials)
     times = [event.time for event in events] + [row.time for row in epochs] + [trial.time for trial in trials]
     return SweepStatus(
         name=spec["name"],
         metric=metric["name"],
         arms=tuple(arms),
         states=Counter(states.values()),
+        trials=len(trials) + more_trials,
         epochs=len(epochs),
-        planned=sum(trial.epochs for trial in trials),
+        planned=sum(trial.epochs for trial in trials) + more_epochs,
         seconds=seconds,
-        eta=_eta(trials, states, by_key, seconds, concurrent),
+        eta=_eta(trials, states, by_key, more_epochs, seconds, concurrent),
         last=(time.time() if now is None else now) - max(times, default=0.0),
-        event=next((event.kind for event in reversed(events) if event.key is None), "not started"),
+        event=event,
         driver=holder(folder),
     )
 
@@ -76,6 +80,20 @@ def read_spec(folder: Path) -> dict[str, Any]:
     if not isinstance(spec, dict) or not {"name", "arms", "metric", "pool"} <= spec.keys():
         raise LedgerError(f"{folder / 'sweep.yaml'}: is no resolved sweep; name the folder of one, such as runs/NAME")
     return spec
+
+
+def _still_to_suggest(folder: Path, listed: Sequence[TrialRow]) -> tuple[int, int]:
+    """Trials and epochs, at most, that are in the plan and not in the ledger yet: searches ask as they go."""
+    from harness.plan import plan
+    from harness.spec import SpecError, load_sweep
+
+    try:
+        planned = plan(load_sweep(folder / "sweep.yaml"))
+    except SpecError:
+        return 0, 0  # a spec of another version: what is listed is all that is known
+    if planned.exact:  # all was listed before the first trial began
+        return 0, 0
+    return max(0, planned.trials - len(listed)), max(0, planned.epochs - sum(trial.epochs for trial in listed))
 
 
 def _arm_status(
@@ -105,10 +123,13 @@ def _eta(
     trials: Sequence[TrialRow],
     states: Mapping[str, str],
     epochs: Mapping[str, Sequence[EpochRow]],
+    unlisted: int,
     seconds: float,
     concurrent: int,
 ) -> float | None:
-    left = sum(trial.epochs - len(epochs.get(trial.key, ())) for trial in trials if states[trial.key] not in ENDED)
+    left = unlisted + sum(
+        trial.epochs - len(epochs.get(trial.key, ())) for trial in trials if states[trial.key] not in ENDED
+    )
     spent = sum(map(len, epochs.values()))
     if left == 0:
         return 0.0
@@ -138,9 +159,10 @@ def render(status: SweepStatus) -> Any:
 
 def _line(status: SweepStatus) -> str:
     ended = sum(count for state, count in status.states.items() if state in ENDED)
+    at_most = "at most " if status.trials > sum(status.states.values()) else ""
     parts = [
-        f"{status.name}: {ended} of {sum(status.states.values())} trials ended",
-        f"{status.epochs:,} of {status.planned:,} epochs",
+        f"{status.name}: {ended} of {at_most}{status.trials} trials ended",
+        f"{status.epochs:,} of {at_most}{status.planned:,} epochs",
         f"{status.seconds:,.0f} s of training spent",
     ]
     if status.eta:

@@ -71,6 +71,19 @@ def test_the_rest_is_priced_by_the_mean_epoch_and_failed_trials_cost_no_more(fol
     assert read.eta == (3 + 4) * 2.0 / 2
 
 
+def test_trials_that_a_search_may_still_suggest_are_counted_until_the_sweep_is_finished(folder: Path) -> None:
+    search = {"nuisance": {"optimizer.lr": {"uniform": [0.1, 0.2]}}, "search": {"sampler": "tpe", "trials": 5}}
+    raw = {"name": "s", "base": {"epochs": 4}, "seeds": 2, "pool": {"max_concurrent": 2}, **search}
+    (folder / "sweep.yaml").write_text(SweepSpec.model_validate(raw).to_yaml(), encoding="utf-8")
+    read = status.read_status(folder)
+    assert (read.trials, read.planned) == (5 + 2, (5 + 2) * 4)  # five searched, the best again on two seeds
+    assert read.eta == (3 + 4 + 3 * 4) * 2.0 / 2
+    assert "2 of at most 7 trials ended" in " ".join(text(status.render(read)).split())
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_event("sweep_finished")
+    assert status.read_status(folder).trials == 4
+
+
 def test_reading_changes_nothing(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     status.read_status(folder)
