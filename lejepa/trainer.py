@@ -78,7 +78,7 @@ class Trainer:
         self.multicrop = Multicrop(self.method.views(), config.data.size, mean, std)
         self.epoch = 0
         self.reports: list[EpochReport] = []
-        self.info = {
+        self.info: dict[str, Any] = {
             "device": str(self.device) if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
@@ -224,8 +224,8 @@ class Trainer:
     def load(self) -> bool:
         """Go on from the newest usable checkpoint; False where there is none.
 
-        A broken last.pt gives way to previous.pt. CheckpointError where files are there and none can be used, or they
-        belong to another config or other data.
+        A broken last.pt gives way to previous.pt, which is printed and kept in `info`. CheckpointError where files are
+        there and none can be used, or they belong to another config, other data or other code.
         """
         broken: list[str] = []
         for name in (checkpoint.LAST, checkpoint.PREVIOUS):
@@ -236,10 +236,15 @@ class Trainer:
                 state = checkpoint.read(path)
             except checkpoint.CheckpointError as error:
                 broken.append(str(error))
+                print(f"passed over: {error}", flush=True)
+                self.info["checkpoints_passed_over"] = broken
                 continue
             if state["config"] != _identity(self.config, self.data):
                 raise checkpoint.CheckpointError(f"{path}: belongs to another config or other data")
-            self._restore(state)
+            try:
+                self._restore(state)
+            except (KeyError, RuntimeError, ValueError) as error:  # other layers, other parameter groups
+                raise checkpoint.CheckpointError(f"{path}: does not fit this code: {error}") from error
             return True
         if broken:
             raise checkpoint.CheckpointError("; ".join(broken))

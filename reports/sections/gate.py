@@ -161,6 +161,10 @@ def _same(study: Study, column: str, name: str, what: str) -> Check | None:
     factors = {path.split(".")[0] for cell in cells for path in cell.values}
     if column in factors:  # the factor under study changes it on purpose
         return Check(name, PASS, f"the {what} differs because a factor under study is part of the {column}")
+    changed = [event for event in study.sweep.events if event.kind == "code_changed"]
+    if column == "code" and changed:
+        hashes = " → ".join([str(changed[0].payload["old"])[:12], *(str(e.payload["new"])[:12] for e in changed)])
+        return Check(name, WARN, f"the trainer's code changed while the sweep ran, accepted on resume: {hashes}")
     per_cell = [frozenset(cell.rows[column]) for cell in cells]
     everything = study.evidence[column].nunique()
     if len(set(per_cell)) > 1:

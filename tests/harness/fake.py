@@ -27,6 +27,7 @@ class Fake:
     raises: dict[int, int] = field(default_factory=dict)
     dies: dict[int, int] = field(default_factory=dict)  # kill -9 on its own process
     deaths: dict[int, int] = field(default_factory=dict)  # seed → how many times; once where not given
+    waits_for: dict[int, int] = field(default_factory=dict)  # seed → seed of the trial that must have begun, too
     seconds: float = 0.0  # per epoch
 
     def __call__(self, config: TrainConfig, checkpoints: Path) -> "FakeTrainer":
@@ -58,6 +59,7 @@ class FakeTrainer:
 
     def __iter__(self) -> Iterator[EpochReport]:
         for epoch in range(len(self.reports) + 1, self.config.length + 1):
+            self._meet()
             self._misbehave(epoch)
             time.sleep(self.fake.seconds)
             self.reports.append(EpochReport(epoch, self._metrics(epoch), {"seconds": self.fake.seconds}))
@@ -76,6 +78,16 @@ class FakeTrainer:
         lamb = getattr(self.config.method, "lamb", 1.0)
         miss = abs(lamb - BEST_LAMB) + abs(math.log10(self.config.optimizer.lr / BEST_LR)) / 4
         return {"val/linear": 80.0 / (1 + miss) * (1 - math.exp(-epoch)) + noise, "train/loss": 1.0 / epoch + noise}
+
+    def _meet(self) -> None:
+        meeting = self.checkpoint.parent.parent
+        meeting.mkdir(parents=True, exist_ok=True)
+        (meeting / f"began-{self.config.seed}").touch()
+        other, patience = self.fake.waits_for.get(self.config.seed), time.monotonic() + 120
+        while other is not None and not (meeting / f"began-{other}").exists():
+            if time.monotonic() > patience:
+                raise TimeoutError(f"seed {self.config.seed} waited for seed {other} in vain")
+            time.sleep(0.05)
 
     def _misbehave(self, epoch: int) -> None:
         seed = self.config.seed

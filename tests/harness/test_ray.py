@@ -66,7 +66,7 @@ def test_one_place_means_one_trial_at_a_time(with_deaths: Diary) -> None:
 
 def test_trials_run_side_by_side_as_far_as_the_pool_says_and_share_workers(tmp_path: Path) -> None:
     diary = Diary()
-    with RayExecutor(Pool(max_concurrent=2), Fake(seconds=0.3)) as executor:
+    with RayExecutor(Pool(max_concurrent=2), Fake(waits_for={0: 1, 1: 0}, seconds=0.1)) as executor:
         executor.run(Enumerated([trial(seed) for seed in range(6)]), diary, tmp_path)
     assert diary.most_at_once == 2
     assert all(diary.state(seed) == "finished" for seed in range(6))

@@ -112,6 +112,7 @@ def test_a_broken_last_checkpoint_gives_way_to_the_previous_one(tmp_path: Path) 
     last.write_bytes(last.read_bytes()[:-1000])
     resumed = Trainer(config(), tmp_path)
     assert resumed.load()
+    assert "last.pt: truncated" in resumed.info["checkpoints_passed_over"][0]
     assert len(resumed.reports) == 2
     list(resumed)
     assert_equal_runs(resumed, whole)
@@ -131,6 +132,15 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     next(iter(Trainer(config(), tmp_path)))
     with pytest.raises(CheckpointError, match="another config"):
         Trainer(config(seed=1), tmp_path).load()
+
+
+def test_a_checkpoint_of_other_layers_is_refused(tmp_path: Path) -> None:
+    next(iter(Trainer(config(), tmp_path)))
+    state = checkpoint.read(tmp_path / checkpoint.LAST)
+    state["method"] = {f"old.{name}": value for name, value in state["method"].items()}
+    checkpoint.write(tmp_path, state)
+    with pytest.raises(CheckpointError, match="does not fit this code"):
+        Trainer(config(), tmp_path).load()
 
 
 def test_a_pickle_is_never_run(tmp_path: Path) -> None:

@@ -202,6 +202,15 @@ def test_different_trainer_code_in_the_two_arms_is_called_invalid(tmp_path):
     assert report.strength == "invalid"
 
 
+def test_code_that_changed_between_run_and_resume_is_warned_of(tmp_path):
+    folder = write_sweep(tmp_path / "s", two_arms(), contrast=PAIR)
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_event("code_changed", old="c0de" * 16, new="beef" * 16)
+    report = Decision(folder)
+    assert result_of(report, "same trainer code") == gate.WARN
+    assert "c0dec0dec0de → beefbeefbeef" in next(c.finding for c in report.checks if c.name.startswith("Same trainer"))
+
+
 def add_arm(folder, name, arm, code="c0de" * 16, data="da7a" * 16, purpose="evidence", seeds=(0, 1, 2)):
     rng = np.random.default_rng(3)
     with Ledger(folder / "ledger.db") as ledger, ledger.transaction():
