@@ -7,7 +7,8 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test test-slow check bench clean
 
 demo: .venv/installed
-	@if [ -e runs/quickstart ]; then $(BIN)/harness report runs/quickstart; else $(BIN)/harness run quickstart; fi
+	@if [ -e runs/quickstart ]; then $(BIN)/harness resume runs/quickstart && $(BIN)/harness report runs/quickstart; \
+	else $(BIN)/harness run quickstart; fi
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m "not slow"
