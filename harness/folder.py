@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.ledger import Ledger, LedgerError
-from harness.lock import LOCK, Locked, driving, wait_for_orphans
+from harness.lock import LOCK, Locked, driving, outlast_orphans
 from harness.pool import PoolError
 from harness.record import record
 from harness.spec import SweepSpec
@@ -62,14 +62,14 @@ def made(
 def opened(folder: Path) -> Iterator[tuple[SweepSpec, Ledger]]:
     """A sweep that nobody drives any more, under the driver's lock and with its ledger in order.
 
-    Waits for what a dead driver has left running. Raises Refused where there is no sweep, or somebody drives it.
+    Outlasts what a dead driver has left running. Raises Refused where there is no sweep, or somebody drives it.
     """
     with ExitStack() as stack:
         try:
             spec = SweepSpec.model_validate(read_spec(folder))
             Ledger.read(folder / "ledger.db").close()  # opening to write would make one
             stack.enter_context(driving(folder))
-            wait_for_orphans(folder)
+            outlast_orphans(folder)
             ledger = stack.enter_context(Ledger(folder / "ledger.db"))
             _settle(ledger)
         except ValidationError as error:

@@ -93,7 +93,7 @@ def holder(folder: Path) -> Holder | None:
 def training(log: Path, patience: float = 60.0) -> Iterator[None]:
     """Be the one worker of the trial that has this log; waits so many seconds for an earlier one. Raises Locked.
 
-    Where the file system has no locks, this does nothing: the driver's own lock and `wait_for_orphans` remain.
+    Where the file system has no locks, this does nothing: the driver's own lock and `outlast_orphans` remain.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with _locked(log, patience, or_without=True) as descriptor:
@@ -121,17 +121,26 @@ def orphans(folder: Path) -> list[int]:
     return [process.pid for process in psutil.process_iter() if process.pid not in own and _mark_of(process) == mark]
 
 
-def wait_for_orphans(folder: Path, patience: float = 60.0) -> None:
-    """Wait until nothing of an earlier driver runs any more: Ray's processes end some seconds after it. Locked."""
+def outlast_orphans(folder: Path, patience: float = 20.0) -> None:
+    """Wait until nothing of an earlier driver runs any more: Ray's processes end some seconds after it.
+
+    A driver that dies while it starts Ray may leave some that do not; what is left when patience ends is killed. Only
+    for who holds the lock, as it shows that the driver is dead. Locked where even that does not end them.
+    """
+    if not _gone(folder, patience):
+        for pid in orphans(folder):
+            with suppress(psutil.Error):
+                psutil.Process(pid).kill()
+        if not _gone(folder, 10.0):
+            pids = " ".join(map(str, orphans(folder)))
+            raise Locked(f"{folder}: processes of a driver that died cannot be ended, and may write (pids {pids})")
+
+
+def _gone(folder: Path, patience: float) -> bool:
     until = time.monotonic() + patience
-    while left := orphans(folder):
-        if time.monotonic() > until:
-            pids = " ".join(map(str, left))
-            raise Locked(
-                f"{folder}: {len(left)} processes of a driver that died still run after {patience:g} s, and may write; "
-                f"end them (kill {pids}) and try again"
-            )
+    while (left := orphans(folder)) and time.monotonic() < until:
         time.sleep(0.2)
+    return not left
 
 
 @contextmanager

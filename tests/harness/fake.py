@@ -80,11 +80,13 @@ class FakeTrainer:
         return {"val/linear": 80.0 / (1 + miss) * (1 - math.exp(-epoch)) + noise, "train/loss": 1.0 / epoch + noise}
 
     def _meet(self) -> None:
+        other, patience = self.fake.waits_for.get(self.config.seed), time.monotonic() + 120
+        if other is None:
+            return
         meeting = self.checkpoint.parent.parent
         meeting.mkdir(parents=True, exist_ok=True)
         (meeting / f"began-{self.config.seed}").touch()
-        other, patience = self.fake.waits_for.get(self.config.seed), time.monotonic() + 120
-        while other is not None and not (meeting / f"began-{other}").exists():
+        while not (meeting / f"began-{other}").exists():
             if time.monotonic() > patience:
                 raise TimeoutError(f"seed {self.config.seed} waited for seed {other} in vain")
             time.sleep(0.05)

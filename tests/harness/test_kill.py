@@ -160,10 +160,10 @@ def killed_at_work(folder: Path) -> int:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_a_driver_that_is_killed_at_ten_random_moments(runs: Path, executor: str) -> None:
-    folder, moments, spec = runs / "killed", random.Random(5), {**GRID, "seeds": 40}
+    folder, moments, spec = runs / "killed", random.Random(5), {**GRID, "seeds": 60}
     for _ in range(10):
         kill(folder, spec, executor, 0.25, [moments.uniform(0, 2)])
-        with driver(folder, spec, executor) as process:  # and one that dies as it starts
+        with driver(folder, spec, executor, 0.5) as process:  # and one that dies as it starts
             time.sleep(moments.uniform(0, 6))
             process.kill()
     with driver(folder, spec, executor, 0.02) as process:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness import lock
-from harness.lock import LOCK, Locked, driving, holder, marked, orphans, training, wait_for_orphans
+from harness.lock import LOCK, Locked, driving, holder, marked, orphans, outlast_orphans, training
 
 HOLD = """
 import sys, time
@@ -146,18 +146,19 @@ def test_two_workers_of_a_trial_wait_for_each_other(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_what_a_dead_driver_left_running_is_found_by_its_folder_and_waited_for(tmp_path: Path) -> None:
+def test_what_a_dead_driver_left_running_is_waited_for_and_then_ended(tmp_path: Path) -> None:
     with marked(tmp_path):
-        left = subprocess.Popen(["sleep", "60"])
+        left, stubborn = subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sleep", "60"])
     other = subprocess.Popen(["sleep", "60"])
     try:
-        assert orphans(tmp_path) == [left.pid]
-        with pytest.raises(Locked, match=rf"after 0 s.*kill {left.pid}"):
-            wait_for_orphans(tmp_path, patience=0)
+        assert sorted(orphans(tmp_path)) == sorted([left.pid, stubborn.pid])
         threading.Timer(0.5, left.terminate).start()
-        wait_for_orphans(tmp_path, patience=20)
-        assert left.wait() == -signal.SIGTERM
+        outlast_orphans(tmp_path, patience=3)
+        assert left.wait(5) == -signal.SIGTERM, "it was waited for"
+        assert stubborn.wait(5) == -signal.SIGKILL, "it was not waited for without end"
+        assert other.poll() is None, "what is not the sweep's is left alone"
+        assert orphans(tmp_path) == []
     finally:
-        for process in (left, other):
+        for process in (left, stubborn, other):
             process.kill()
             process.wait()
