@@ -264,7 +264,10 @@ def test_the_small_resnet_has_the_size_it_says() -> None:
 
 @pytest.mark.parametrize("name", ["small_resnet", "small_vit", "resnet10t", "vit_tiny_patch16_224"])
 def test_encoders_take_every_view_size_they_are_given(name: str) -> None:
-    check_encoder(config(encoder={"name": name}, data={"name": "digits", "size": 32}, views={"local_size": 16}))
+    small = config(encoder={"name": name}, data={"name": "digits", "size": 32}, views={"local_size": 16})
+    check_encoder(small)
+    encoder, dim = build_encoder(small, channels=1)
+    assert [tuple(encoder.eval()(torch.zeros(2, 1, side, side)).shape) for side in (32, 16)] == [(2, dim)] * 2
 
 
 def test_an_encoder_that_cannot_take_the_local_views_is_refused() -> None:
