@@ -9,7 +9,7 @@ from harness.ledger import Ledger, LedgerError, canonical
 from harness.space import crossed
 from harness.spec import SweepSpec
 from harness.trials import TrialSpec, enumerate_trials
-from lejepa.config import DataConfig
+from lejepa.config import WHERE, DataConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Price:
 
 def data_name(data: DataConfig) -> str:
     """Stands in for the fingerprint where no data are at hand: tells data sets apart, by their config alone."""
-    return canonical(data.model_dump(mode="json", exclude={"root"}))
+    return canonical(data.model_dump(mode="json", exclude=WHERE["data"]))
 
 
 def price(spec: SweepSpec, trials: Sequence[TrialSpec]) -> Price:

@@ -33,6 +33,9 @@ _NOT_A_FACTOR = {
     "device": "where a trial runs follows from `pool.gpus`",
     "threads": "threads follow from `pool.cpus`",
     "data.root": "it is where the data lie, not what they are",
+    "data.decode": "it is how images are read, not what they are",
+    "data.workers": "it is how images are read, not what they are",
+    "data.download": "it is where the data come from, not what they are",
 }
 
 

@@ -1,7 +1,7 @@
 """From a sweep to its trials: every TrialSpec has a key that says what is trained, and a place that says why.
 
 key = first 16 hex characters of the sha256 of the canonical JSON of {config, data, length}: the resolved TrainConfig
-without what only says where it runs (device, threads, data.root), the fingerprint of the data, and the number of
+without what only says where it runs (lejepa.config.WHERE), the fingerprint of the data, and the number of
 epoch reports. Same key, same trial: never run twice.
 """
 
@@ -16,7 +16,7 @@ import lejepa.config
 from harness.ledger import canonical
 from harness.space import crossed, qmc_points, random_points
 from harness.spec import STUDY_SEEDS, Cell, SweepSpec
-from lejepa.config import FLOORS, DataConfig, TrainConfig
+from lejepa.config import FLOORS, WHERE, DataConfig, TrainConfig
 
 Fingerprint = Callable[[DataConfig], str]
 
@@ -33,7 +33,7 @@ class TrialSpec:
 
     @cached_property
     def key(self) -> str:
-        config = self.config.model_dump(mode="json", exclude={"device": True, "threads": True, "data": {"root"}})
+        config = self.config.model_dump(mode="json", exclude=WHERE)
         text = canonical({"config": config, "data": self.data, "length": self.length})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

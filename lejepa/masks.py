@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lejepa.config import IjepaConfig
+from lejepa.method_config import IjepaConfig
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lejepa import checkpoint, diagnostics, probes
-from lejepa.config import TrainConfig
+from lejepa.config import WHERE, TrainConfig
 from lejepa.data import DataError, Dataset, Split, load
 from lejepa.methods import build_method
 from lejepa.probes import Features, OnlineProbe
@@ -302,7 +302,7 @@ def _check_finite(totals: dict[str, Tensor], epoch: int, step: int) -> None:
 
 def _identity(config: TrainConfig, data: Dataset) -> str:
     """What a checkpoint must agree on: the config but for where it runs, and the data."""
-    what = config.model_dump(mode="json", exclude={"device": True, "threads": True, "data": {"root"}})
+    what = config.model_dump(mode="json", exclude=WHERE)
     return json.dumps({"config": what, "data": data.fingerprint}, sort_keys=True)
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lejepa import gaussianity
-from lejepa.config import LejepaConfig
 from lejepa.losses import lejepa
+from lejepa.method_config import LejepaConfig
 from lejepa.seeding import generator
 from lejepa.sigreg import EppsPulley, SIGReg
 

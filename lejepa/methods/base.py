@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lejepa.config import TrainConfig, ViewsConfig
+from lejepa.config import TrainConfig
 from lejepa.encoders import build_encoder, build_projector
+from lejepa.view_config import ViewsConfig
 from lejepa.views import Views
 
 

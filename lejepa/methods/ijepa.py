@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from lejepa.config import IjepaConfig, TrainConfig, ViewsConfig
+from lejepa.config import TrainConfig
 from lejepa.losses import masked_smooth_l1
 from lejepa.masks import multiblock
+from lejepa.method_config import IjepaConfig
 from lejepa.methods.base import Method
 from lejepa.seeding import generator
+from lejepa.view_config import ViewsConfig
 from lejepa.views import Views
 from lejepa.vit import SmallViT, pick, sincos_positions
 

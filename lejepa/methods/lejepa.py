@@ -5,8 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from lejepa.config import LejepaConfig, TrainConfig
+from lejepa.config import TrainConfig
 from lejepa.losses import lejepa_parts
+from lejepa.method_config import LejepaConfig
 from lejepa.methods.base import Method, encode_views
 from lejepa.sigreg import NotFinite
 from lejepa.variants import regularizer

@@ -2,10 +2,12 @@
 
 from torch import Tensor
 
-from lejepa.config import TrainConfig, VicregConfig, ViewsConfig
+from lejepa.config import TrainConfig
 from lejepa.encoders import build_projector
 from lejepa.losses import vicreg_parts
+from lejepa.method_config import VicregConfig
 from lejepa.methods.base import Method
+from lejepa.view_config import ViewsConfig
 from lejepa.views import Views
 
 

@@ -1,0 +1,101 @@
+"""The methods' own settings: one part each, told apart by `name`. Every default with its source."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
+
+from lejepa.part import Part, Positive, Probability
+
+Statistic = Literal[
+    "epps_pulley", "anderson_darling", "cramer_von_mises", "watson", "extended_jarque_bera", "shapiro_wilk", "vcreg",
+    "vicreg", "moments",
+]  # fmt: skip
+
+
+class LejepaConfig(Part):
+    """Prediction + λ·SIGReg; the defaults are LeJEPA's Algorithms 1 and 2 as coded.
+
+    λ belongs to its convention: `lejepa/variants.py` has the published ones as values, and converts λ between them.
+    """
+
+    name: Literal["lejepa"] = "lejepa"
+    weighting: Literal["convex", "additive"] = "convex"  # (1 − λ)·pred + λ·SIGReg, or pred + λ·SIGReg
+    lamb: float = Field(0.05, ge=0)  # λ; convex: share of SIGReg, 0.05 at 8 views (paper §6.1), about 0.005·views (T7)
+    centre: Literal["globals", "all", "pairs"] = "globals"  # what views predict: a mean, or each other
+    teacher: Probability | None = None  # momentum of an EMA teacher that makes the centre; None: no teacher
+    predictor: bool = False  # an MLP like the projector between a projection and the centre that it predicts (T4)
+    statistic: Statistic = "epps_pulley"  # of every projected sample; lejepa/gaussianity.py has the others
+    slices: Annotated[int, Field(ge=1)] | Literal["exact"] = 1024  # random directions (paper), or exact: all of them
+    directions: Literal["resampled", "fixed"] = "resampled"  # new at every step (paper), or those of step 0
+    t_max: Positive = 3.0  # end of the integration range, in standard deviations of the projection (official package)
+    knots: int = Field(17, ge=2)  # quadrature points on the interval (official package)
+    interval: Literal["half", "whole"] = "half"  # knots on [0, t_max], doubled (official package), or [−t_max, t_max]
+    sample: Literal["views", "pooled"] = "views"  # SIGReg of every view, averaged, or of all views as one sample
+    scale: Literal["batch", "none"] = "batch"  # the statistic times the size of its sample (paper), or not
+
+    @field_validator("lamb")
+    @classmethod
+    def _share(cls, lamb: float, info: ValidationInfo) -> float:
+        if info.data.get("weighting") == "convex" and lamb > 1:
+            raise PydanticKnownError("less_than_equal", {"le": 1})
+        return lamb
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.statistic != "epps_pulley":
+            for name in ("t_max", "knots", "interval"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} belongs to the statistic epps_pulley, not to {self.statistic}")
+            if self.slices == "exact":
+                raise ValueError(f"slices: exact is known for the statistic epps_pulley, not for {self.statistic}")
+        if self.teacher is not None and self.centre == "pairs":
+            raise ValueError("a teacher makes a centre, and centre: pairs has none; leave `teacher` out")
+        return self
+
+
+class VicregConfig(Part):
+    """VICReg on the global views; facebookresearch/vicreg, main_vicreg.py."""
+
+    name: Literal["vicreg"] = "vicreg"
+    inv: float = Field(25.0, ge=0)  # weight of the invariance term
+    std: float = Field(25.0, ge=0)  # weight of the hinge on the standard deviation
+    cov: float = Field(1.0, ge=0)  # weight of the off-diagonal covariance
+
+
+class IjepaConfig(Part):
+    """I-JEPA on a ViT without class token; facebookresearch/ijepa, configs/in1k_vith14_ep300.yaml."""
+
+    name: Literal["ijepa"] = "ijepa"
+    targets: int = Field(4, ge=1)  # target blocks per image
+    target_scale: tuple[Probability, Probability] = (0.15, 0.2)  # area of a target block, share of the patches
+    target_aspect: tuple[Positive, Positive] = (0.75, 1.5)  # height / width of a target block
+    context_scale: tuple[Probability, Probability] = (0.85, 1.0)  # area of the context block before targets leave it
+    min_keep: int = Field(4, ge=1)  # patches that a context must keep; 10 of 256 in the reference
+    ema: tuple[Probability, Probability] = (0.996, 1.0)  # momentum of the target encoder, linear over all steps
+    predictor_width: int = Field(96, ge=32, multiple_of=32)  # 384 for a ViT-H in the reference; heads of 32 features
+    predictor_depth: int = Field(3, ge=1)  # 12 for a ViT-H, 6 for smaller ones
+
+
+class RandomConfig(Part):
+    """Floor: the encoder at its initialisation, frozen."""
+
+    name: Literal["random"] = "random"
+
+
+class PixelsConfig(Part):
+    """Floor: the image itself, flattened, as the embedding."""
+
+    name: Literal["pixels"] = "pixels"
+
+
+MethodConfig = Annotated[
+    LejepaConfig | VicregConfig | IjepaConfig | RandomConfig | PixelsConfig, Field(discriminator="name")
+]
+METHODS = ("lejepa", "vicreg", "ijepa", "random", "pixels")
+FLOORS = frozenset({"random", "pixels"})  # nothing is trained: one evaluation, no epochs
+
+# What a method asks of other parts of the config where they leave it open.
+IMPLIED: dict[str, dict[str, dict[str, Any]]] = {
+    "ijepa": {"views": {"recipe": "crop"}, "optimizer": {"weight_decay": 0.04, "weight_decay_end": 0.4}},
+}
