@@ -129,9 +129,7 @@ class ProbeConfig(Part):
     shots: tuple[Annotated[int, Field(ge=1)], ...] = (1,)  # labels per class of the k-shot linear probes
     draws: int = Field(20, ge=1)  # label draws per k-shot probe, the same in every trial
     finetune: int = Field(0, ge=0)  # epochs of training encoder and linear layer with labels, at the very end
-    lidar: int = Field(
-        0, ge=0
-    )  # augmented views per image of the LiDAR diagnostic (50 in its paper); 0: none, else 2 or more
+    lidar: int = Field(0, ge=0)  # augmented views per image of the diagnostic LiDAR (50 in its paper); 0: none
     transfer: tuple[str, ...] = ()  # other data sets under data.root, judged by the same probes at the very end
 
 

@@ -28,18 +28,20 @@ def lejepa(
     centre: Centre = "globals",
     weighting: Weighting = "convex",
     teacher: Tensor | None = None,
+    predictions: Tensor | None = None,
 ) -> Tensor:
     """Prediction and SIGReg of projections (V, N, D) whose first `n_global` views are the global ones.
 
     weighting: convex, (1 − λ)·pred + λ·SIGReg, or additive, pred + λ·SIGReg. pred = mean over views, images and dims of
     (μ_n − z_{v,n})², where μ_n is the mean of image n over its global views (`globals`) or over all (`all`); or the
     mean squared difference over all pairs of views (`pairs`), 2V/(V − 1) times pred around the mean of all. teacher:
-    (Vc, N, D), the views that make μ_n instead, without gradient. No other stop-gradient. Source: LeJEPA paper,
-    Algorithm 2 and Eq. 6 (Eq. 5 adds a term that the code does not have).
+    (Vc, N, D), the views that make μ_n instead, without gradient. predictions: (V, N, D), a predictor's outputs, which
+    take the place of z against the centre. No other stop-gradient. Source: LeJEPA paper, Algorithm 2 and Eq. 6 (Eq. 5
+    adds a term that the code does not have).
     """
     return lejepa_parts(
         projections, n_global=n_global, lamb=lamb, sigreg=sigreg, step=step, centre=centre, weighting=weighting,
-        teacher=teacher,
+        teacher=teacher, predictions=predictions,
     )["loss"]  # fmt: skip
 
 
@@ -53,22 +55,24 @@ def lejepa_parts(
     centre: Centre = "globals",
     weighting: Weighting = "convex",
     teacher: Tensor | None = None,
+    predictions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """`loss`, `pred` and `sigreg` of `lejepa`.
 
-    ValueError where n_global is not in 1..V, λ not in [0, 1] (convex) or negative (additive), or pairs lack views.
+    ValueError where n_global is not in 1..V, λ not in [0, 1] (convex) or negative (additive), or pairs lack views or
+    come with a teacher or predictions.
     """
     views = projections.shape[0]
     if not 1 <= n_global <= views:
         raise ValueError(f"n_global must be between 1 and the {views} views, not {n_global}")
     if not 0 <= lamb <= (1 if weighting == "convex" else float("inf")):
         raise ValueError(f"λ must be in {'[0, 1]' if weighting == 'convex' else '[0, ∞)'}, not {lamb}")
-    if centre == "pairs" and (views < 2 or teacher is not None):
-        raise ValueError(f"pairs need two views and no teacher, not {views} view(s)")
+    if centre == "pairs" and (views < 2 or teacher is not None or predictions is not None):
+        raise ValueError(f"pairs need two views and neither teacher nor predictor, not {views} view(s)")
     z = _at_least_float32(projections)
     seen = z[:n_global] if centre == "globals" else z
     mean = seen.mean(0) if teacher is None else teacher.detach().to(z.dtype).mean(0)  # (N, D)
-    pred = (mean - z).square().mean()
+    pred = (mean - (z if predictions is None else _at_least_float32(predictions))).square().mean()
     if centre == "pairs":
         pred = pred * (2 * views / (views - 1))
     regularization = sigreg(z, step=step)

@@ -49,8 +49,9 @@ class LejepaConfig(Part):
                     raise ValueError(f"{name} belongs to the statistic epps_pulley, not to {self.statistic}")
             if self.slices == "exact":
                 raise ValueError(f"slices: exact is known for the statistic epps_pulley, not for {self.statistic}")
-        if self.teacher is not None and self.centre == "pairs":
-            raise ValueError("a teacher makes a centre, and centre: pairs has none; leave `teacher` out")
+        if self.centre == "pairs" and (self.teacher is not None or self.predictor):
+            given = "teacher" if self.teacher is not None else "predictor"
+            raise ValueError(f"a {given} needs a centre, and centre: pairs has none; leave `{given}` out")
         return self
 
 

@@ -4,11 +4,38 @@ The convention of gradients: a loss over the global batch is computed by every r
 world size times its share of the global one, and the averaging of DistributedDataParallel gives the global gradient.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+@contextmanager
+def joined(init: str = "env://", rank: int = -1, world: int = -1, device: str = "auto") -> Iterator[None]:
+    """Training together with the other ranks. Without arguments: as torchrun says; alone where it says nothing.
+
+    init: where ranks meet, `env://` or a `file://` that does not exist yet. gloo on the CPU, nccl where each rank has a
+    GPU. A rank that waits for another for half an hour gives up.
+    """
+    if rank < 0:
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        yield
+        return
+    cuda = device != "cpu" and torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
+    backend = "nccl" if cuda else "gloo"
+    dist.init_process_group(backend, init_method=init, rank=rank, world_size=world, timeout=timedelta(minutes=30))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def world_size() -> int:
@@ -37,6 +64,11 @@ def add(partial: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(partial)
     return partial
+
+
+def mean(local: Tensor) -> Tensor:
+    """The mean over ranks of tensors of equal shapes; not seen by autograd."""
+    return local if world_size() == 1 else add(local.detach().clone()) / world_size()
 
 
 def total(local: Tensor) -> Tensor:

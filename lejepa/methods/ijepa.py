@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from lejepa import ranks
+from lejepa.averaging import follow
 from lejepa.config import TrainConfig
 from lejepa.losses import masked_smooth_l1
 from lejepa.masks import multiblock
@@ -47,26 +49,28 @@ class Ijepa(Method):
 
     def forward(self, views: Views, step: int) -> dict[str, Tensor]:
         images = views.globals[0]
-        masks = multiblock(self.options, len(images), self.grid, generator(self.config.seed, _MASKS, step))
-        context_index, target_index = masks.context.to(images.device), masks.targets.to(images.device)
+        everywhere = len(images) * ranks.world_size()  # the masks of all ranks are cut to one length
+        masks = multiblock(self.options, everywhere, self.grid, generator(self.config.seed, _MASKS, step))
+        context_index = masks.context.chunk(ranks.world_size())[ranks.rank()].to(images.device)
+        target_index = masks.targets.chunk(ranks.world_size(), 1)[ranks.rank()].to(images.device)
         with torch.no_grad():
             teacher = self.target.tokens(images)
             self.seen = teacher.mean(1)
             normalised = F.layer_norm(teacher.float(), teacher.shape[-1:])
             wanted = torch.stack([pick(normalised, block) for block in target_index])  # (T, B, L, D)
-        context = self.encoder.tokens(images, keep=context_index)
+        context = self.in_parts(self.encoder.tokens, images, context_index)
         predicted = torch.stack([self.predictor(context, context_index, block) for block in target_index])
         return {"loss": masked_smooth_l1(predicted, wanted, beta=1.0)}
 
-    def encode(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self.target(images)
-        return embeddings
+    @property
+    def evaluated(self) -> nn.Module:
+        return self.target
 
-    @torch.no_grad()
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int) -> dict[str, float]:
         start, end = self.options.ema
         momentum = start + (end - start) * step / steps
-        torch._foreach_lerp_(list(self.target.parameters()), list(self.encoder.parameters()), 1 - momentum)
+        follow(self.target.parameters(), self.encoder.parameters(), momentum)
+        return {"ema": momentum}
 
 
 class Predictor(nn.Module):

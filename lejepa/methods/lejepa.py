@@ -5,7 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lejepa.averaging import follow
 from lejepa.config import TrainConfig
+from lejepa.encoders import build_projector
 from lejepa.losses import lejepa_parts
 from lejepa.method_config import LejepaConfig
 from lejepa.methods.base import Method, encode_views
@@ -17,7 +19,8 @@ from lejepa.views import Views
 class Lejepa(Method):
     """No teacher, no stop-gradient, no predictor, no negatives: (1 − λ)·pred + λ·SIGReg. Evaluates the encoder.
 
-    A variant may have a teacher that makes the centres: an EMA of encoder and projector, its norms by the batch.
+    A variant may have a teacher that makes the centres: an EMA of encoder and projector, its norms by the batch; or a
+    predictor between a projection and the centre, of the projector's shape.
     """
 
     def __init__(self, config: TrainConfig, channels: int) -> None:
@@ -25,6 +28,8 @@ class Lejepa(Method):
         assert isinstance(config.method, LejepaConfig)
         self.options = config.method
         self.sigreg = regularizer(config.method, config.seed)
+        if config.method.predictor:
+            self.predictor = build_projector(config.projector, config.projector.dim)
         if config.method.teacher is not None:
             self.teacher = nn.Sequential(copy.deepcopy(self.encoder), copy.deepcopy(self.projector))
             self.teacher.requires_grad_(False)
@@ -42,6 +47,7 @@ class Lejepa(Method):
                 centre=self.options.centre,
                 weighting=self.options.weighting,
                 teacher=None if self.options.teacher is None else self._teach(views),
+                predictions=self._predict(projections) if self.options.predictor else None,
             )
         except NotFinite:  # the trainer tells a training that diverged by its loss
             return dict.fromkeys(("loss", "pred", "sigreg"), projections.sum() * torch.nan)
@@ -52,8 +58,13 @@ class Lejepa(Method):
         passes = [views.globals, views.locals] if self.options.centre == "all" else [views.globals]
         return torch.cat([self.teacher(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in passes if v.shape[0]])
 
-    @torch.no_grad()
-    def after_step(self, step: int, steps: int) -> None:
-        if self.options.teacher is not None:
-            student = nn.ModuleList([self.encoder, self.projector]).parameters()
-            torch._foreach_lerp_(list(self.teacher.parameters()), list(student), 1 - self.options.teacher)
+    def _predict(self, projections: Tensor) -> Tensor:
+        predicted: Tensor = self.predictor(projections.flatten(0, 1))
+        return predicted.view_as(projections)
+
+    def after_step(self, step: int, steps: int) -> dict[str, float]:
+        if self.options.teacher is None:
+            return {}
+        student = nn.ModuleList([self.encoder, self.projector])
+        follow(self.teacher.parameters(), student.parameters(), self.options.teacher)
+        return {"ema": self.options.teacher}
