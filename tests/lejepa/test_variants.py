@@ -8,8 +8,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from lejepa.config import LejepaConfig, TrainConfig
+from lejepa.config import TrainConfig
 from lejepa.losses import lejepa, lejepa_parts
+from lejepa.method_config import LejepaConfig
 from lejepa.methods import build_method
 from lejepa.sigreg import SIGReg
 from lejepa.variants import PRESETS, STATISTICS, convert_lambda, regularizer
