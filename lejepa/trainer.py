@@ -26,11 +26,11 @@ from lejepa.config import WHERE, TrainConfig
 from lejepa.data import DataError, Dataset, Split, load
 from lejepa.methods import build_method
 from lejepa.probes import Features, OnlineProbe
-from lejepa.seeding import generator
+from lejepa.seeding import generator, sample_keys
 from lejepa.sigreg import SIGReg
 from lejepa.views import Multicrop
 
-_ORDER, _VIEWS = 1, 2  # what a generator is for
+_ORDER = 1  # what a generator is for
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Trainer:
         for i, index in enumerate(self._batches()):
             step = self.epoch * self.steps_per_epoch + i
             images = self.data.train.images[index].to(self.device, non_blocking=True)
-            views = self.multicrop(images, generator(self.config.seed, _VIEWS, step))
+            views = self.multicrop(images, sample_keys(self.config.seed, self.epoch, index).to(self.device))
             rate = learning_rate(step, self.steps, self.steps_per_epoch, self.config)
             decay = weight_decay(step, self.steps, self.config)
             for group in self.optimizer.param_groups:

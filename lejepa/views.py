@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lejepa.seeding import uniform
 from lejepa.view_config import ViewsConfig
 
+_QUESTIONS = 64  # random numbers kept for a view
+_FIRST_LOCAL = 1 << 16  # views are numbered: globals from 0, locals from here
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
@@ -34,26 +37,28 @@ class Multicrop:
         self.local_size = config.local_size or size
         self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Views:
-        """images: (N, C, H, W) uint8. The generator lives on the CPU: equal seeds give equal views on any device."""
+    def __call__(self, images: Tensor, keys: Tensor) -> Views:
+        """images: (N, C, H, W) uint8; keys: (N,) int64, on the same device, of `seeding.sample_keys`.
+
+        What happens to an image in a view depends on its key and the view's number alone.
+        """
         c = self.config
         pixels = images.float() / 255
-        global_views = self._augment(pixels, c.global_views, self.size, c.global_scale, generator)
-        local_views = self._augment(pixels, c.local_views, self.local_size, c.local_scale, generator)
+        global_views = self._augment(pixels, keys, range(c.global_views), self.size, c.global_scale)
+        numbers = range(_FIRST_LOCAL, _FIRST_LOCAL + c.local_views)
+        local_views = self._augment(pixels, keys, numbers, self.local_size, c.local_scale)
         return Views(global_views, local_views)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 → float32 with the training images' mean and deviation: what the probes see."""
         return (images.float() / 255 - self.mean) / self.std
 
-    def _augment(
-        self, pixels: Tensor, views: int, size: int, scale: tuple[float, float], generator: torch.Generator
-    ) -> Tensor:
+    def _augment(self, pixels: Tensor, keys: Tensor, numbers: range, size: int, scale: tuple[float, float]) -> Tensor:
         n, channels = pixels.shape[:2]
-        if views == 0:
+        if not numbers:
             return pixels.new_empty(0, n, channels, size, size)
-        draw = _Draws(views * n, generator, pixels.device)
-        x = pixels.repeat(views, 1, 1, 1)
+        draw = _Draws(keys, numbers)
+        x = pixels.repeat(len(numbers), 1, 1, 1)
         x = crop(x, size, crop_boxes(draw, scale, self.config.ratio, self.config.flip, self.config.rotate))
         x = self._recolour(x, draw)
         x = self._blur(x, draw)
@@ -63,7 +68,7 @@ class Multicrop:
         x = (x - self.mean) / self.std
         if self.config.cutout:
             x = _cutout(x, draw, self.config.cutout)
-        return x.view(views, n, channels, size, size)
+        return x.view(len(numbers), n, channels, size, size)
 
     def _recolour(self, x: Tensor, draw: "_Draws") -> Tensor:
         c = self.config
@@ -94,15 +99,17 @@ class Multicrop:
 
 
 class _Draws:
-    """One random number per image and question, always in the same order."""
+    """One random number per image, view and question. keys: (N,); numbers: of the V views. Asked in a fixed order."""
 
-    def __init__(self, count: int, generator: torch.Generator, device: torch.device) -> None:
-        self.count, self.generator, self.device = count, generator, device
+    def __init__(self, keys: Tensor, numbers: range) -> None:
+        views = torch.tensor(list(numbers), device=keys.device).unsqueeze(1)
+        self.keys, self.counter, self.asked = keys, views * _QUESTIONS, 0
 
     def uniform(self, low: float, high: float, tries: int = 1) -> Tensor:
-        """(count,), or (tries, count) for more than one."""
-        u = torch.rand(tries, self.count, generator=self.generator).squeeze(0)
-        return (low + (high - low) * u).to(self.device, non_blocking=True)
+        """(V·N,), or (tries, V·N) for more than one."""
+        questions = torch.arange(self.asked, self.asked + tries, device=self.keys.device).view(-1, 1, 1)
+        self.asked += tries
+        return low + (high - low) * uniform(self.keys, self.counter + questions).flatten(1).squeeze(0)
 
     def chance(self, probability: float) -> Tensor:
         return self.uniform(0, 1) < probability

@@ -7,6 +7,7 @@ import torch
 from torchvision.transforms.v2 import RandomResizedCrop
 
 from lejepa.config import ViewsConfig
+from lejepa.seeding import sample_keys
 from lejepa.views import Multicrop, Views, _Draws, _hue_rotation, _separable_blur, crop, crop_boxes
 
 
@@ -20,7 +21,7 @@ def images(n: int = 8, channels: int = 3, size: int = 32, seed: int = 0) -> torc
 
 
 def views_of(multicrop: Multicrop, batch: torch.Tensor, seed: int = 1) -> Views:
-    return multicrop(batch, torch.Generator().manual_seed(seed))
+    return multicrop(batch, sample_keys(seed, 0, torch.arange(len(batch))))
 
 
 @pytest.mark.parametrize(("recipe", "channels"), [("paper", 3), ("crop", 3), ("digits", 1), ("paper", 1)])
@@ -44,6 +45,14 @@ def test_equal_seeds_give_equal_views_and_others_do_not() -> None:
     assert not torch.equal(first.globals, other.globals)
 
 
+def test_a_view_does_not_depend_on_the_batch_around_it() -> None:
+    multicrop, batch, keys = make(), images(), sample_keys(3, 1, torch.arange(8))
+    whole, order = multicrop(batch, keys), torch.tensor([5, 2, 7])
+    part = multicrop(batch[order], keys[order])
+    torch.testing.assert_close(part.globals, whole.globals[:, order])
+    torch.testing.assert_close(part.locals, whole.locals[:, order])
+
+
 def test_every_image_and_every_view_draws_its_own_parameters() -> None:
     same = images(1).repeat(16, 1, 1, 1)
     flat = views_of(make(), same).globals.flatten(0, 1).flatten(1)
@@ -64,7 +73,7 @@ def test_a_sure_flip_mirrors_the_image() -> None:
 
 def test_crop_boxes_follow_the_distribution_of_torchvision() -> None:
     n, scale, ratio = 4000, (0.3, 1.0), (3 / 4, 4 / 3)
-    boxes = crop_boxes(_Draws(n, torch.Generator().manual_seed(0), torch.device("cpu")), scale, ratio, 0.0, 0.0)
+    boxes = crop_boxes(_Draws(sample_keys(0, 0, torch.arange(n)), range(1)), scale, ratio, 0.0, 0.0)
     ours_area = boxes[:, 0, 0] * boxes[:, 1, 1]
     torch.manual_seed(0)
     picture = torch.zeros(3, 320, 320)
@@ -128,7 +137,7 @@ def test_cutout_erases_between_a_sixteenth_and_a_quarter() -> None:
 
 
 def test_rotation_turns_by_at_most_what_it_says() -> None:
-    draw = _Draws(500, torch.Generator().manual_seed(0), torch.device("cpu"))
+    draw = _Draws(sample_keys(0, 0, torch.arange(500)), range(1))
     boxes = crop_boxes(draw, (1.0, 1.0), (1.0, 1.0), 0.0, 30.0)
     angles = torch.atan2(boxes[:, 1, 0], boxes[:, 0, 0]) * 180 / math.pi
     assert 25 < angles.abs().max() <= 30
