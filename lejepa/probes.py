@@ -1,9 +1,27 @@
-"""Frozen evaluation: how much a linear map, neighbours, or a few labels read from the features.
+"""Frozen evaluation: how much a linear map, neighbours, or a few labels read from features that no longer change.
 
-Protocol `frozen-1`. Features are centred on the training mean and divided by one number, their root mean square per
-dimension, so a collapsed encoder is not rescued by whitening. All accuracies are top-1 in percent.
+Protocol `frozen-2`; every number of it can be made again from this text. All accuracies are top-1 in percent.
+
+Features. Images as they are, resized to the training's size, the encoder in evaluation mode, float32. For `linear` and
+`shotK` they are centred on the mean of the training features and divided by one number, their root mean square per
+dimension (but no less than 1e-6 of that of the uncentred features, so that rounding is not blown up). Never one number
+per dimension: whitening would rescue an encoder that has let most of its dimensions collapse. No layer norm either:
+docs/evaluation.md has the comparison.
+
+linear. Multinomial logistic regression on all training labels: mean cross-entropy + ridge/2·‖W‖², no penalty on the
+bias, solved to its optimum (L-BFGS, lejepa/logistic.py). The ridge is the one of RIDGES with the best accuracy on
+`selection`, the strongest of equals; what is reported is that fit's accuracy on `query`. So where query is selection,
+as on val, it is the best accuracy over the grid; on test it is not chosen by test. `linear_ridge` is log10 of it.
+
+knn. Neighbours by cosine similarity of the features, uncentred; the k nearest vote exp(similarity / temperature)
+(facebookresearch/dino, eval_knn.py). With fewer than k training images all of them vote.
+
+shotK. K labels of every class, drawn `draws` times from the training labels (numpy's default_rng(0), class by class,
+draw by draw); logistic regression of scikit-learn's default strength (C = 1: ridge 1/n on the mean loss), no bias. Mean
+accuracy on query over the draws. Nothing is selected.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,9 +30,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lejepa import logistic
 from lejepa.config import ProbeConfig
 
-PROTOCOL = "frozen-1"
+PROTOCOL = "frozen-2"
+RIDGES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # strong to weak: each fit starts from the one before
+_MOST_AXES = 4096  # numbers of images or features up to which the linear probe is solved in principal axes
+_BLOCK = 1 << 24  # similarities or logits that exist at a time, elements: 64 MB
 
 
 @dataclass(frozen=True)
@@ -25,82 +47,109 @@ class Features:
     def centred_like(self, train: "Features") -> Self:
         """Shifted and scaled by the training features' mean and root mean square: about unit variance per dimension."""
         mean = train.x.mean(0)
-        scale = (train.x - mean).square().mean().sqrt().clamp(min=1e-12)
-        return type(self)((self.x - mean) / scale, self.y)
+        scale = torch.maximum((train.x - mean).square().mean(), 1e-12 * train.x.square().mean()).sqrt()
+        return type(self)((self.x - mean) / scale.clamp(min=1e-30), self.y)
 
 
-def evaluate(train: Features, held_out: Features, classes: int, config: ProbeConfig) -> dict[str, float]:
-    """`linear`, `knn` and `shotK` for each K in config.shots; fitted on train, accuracy on held_out."""
-    reference, query = train.centred_like(train), held_out.centred_like(train)
+def evaluate(
+    train: Features, selection: Features, query: Features, classes: int, config: ProbeConfig
+) -> dict[str, float]:
+    """`linear`, `linear_ridge`, `knn` and `shotK` for each K in config.shots.
+
+    Fitted on train, chosen on selection, accuracy on query. On val, selection is query and `linear` the best of the
+    grid. ValueError where features and labels do not fit together, are not finite, or are too few for the shots.
+    """
+    _check_features({"train": train, "selection": selection, "query": query}, classes)
+    check(train.y, classes, config)
+    reference, asked = train.centred_like(train), query.centred_like(train)
+    chosen = asked if selection is query else selection.centred_like(train)
+    linear, ridge = linear_probe(reference, chosen, asked, classes)
     scores = {
-        "linear": linear_probe(reference, query, classes),
-        "knn": knn(train, held_out, classes, k=config.k, temperature=config.temperature),
+        "linear": linear,
+        "linear_ridge": math.log10(ridge),
+        "knn": knn(train, query, classes, k=config.k, temperature=config.temperature),
     }
     for shots in config.shots:
-        scores[f"shot{shots}"] = k_shot(reference, query, classes, shots=shots, draws=config.draws)
+        scores[f"shot{shots}"] = k_shot(reference, asked, classes, shots=shots, draws=config.draws)
     return scores
 
 
-def linear_probe(train: Features, query: Features, classes: int, *, ridge: float = 1e-4, steps: int = 100) -> float:
-    """Multinomial logistic regression by L-BFGS on all training labels; ridge on the weights, none on the bias."""
-    weight = torch.zeros(classes, train.x.shape[1], device=train.x.device, requires_grad=True)
-    bias = torch.zeros(classes, device=train.x.device, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(train.x, weight, bias), train.y) + ridge / 2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)
-    return accuracy(F.linear(query.x, weight, bias), query.y)
+def check(labels: Tensor, classes: int, config: ProbeConfig) -> None:
+    """ValueError where the training labels (N,) cannot serve these probes; looks at labels alone."""
+    if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(f"training labels must be whole numbers from 0 to {classes - 1}, and not none")
+    counts = torch.bincount(labels, minlength=classes)
+    for shots in config.shots:
+        short = (counts < shots).nonzero().flatten().tolist()
+        if short:
+            fewest = int(counts.min())
+            raise ValueError(
+                f"the {shots}-shot probe needs {shots} training images of every class; {len(short)} of {classes} "
+                f"classes have fewer, the first {short[:5]}, the smallest {fewest}; set probe.shots to {fewest} or less"
+            )
 
 
-def knn(train: Features, query: Features, classes: int, *, k: int, temperature: float, block: int = 1024) -> float:
-    """Weighted k-NN: cosine similarity, votes exp(similarity / temperature); facebookresearch/dino, eval_knn.py."""
+def linear_probe(
+    train: Features, selection: Features, query: Features, classes: int, ridges: tuple[float, ...] = RIDGES
+) -> tuple[float, float]:
+    """Accuracy on query of the fit whose ridge is best on selection, and that ridge. Features as they are to be fitted.
+
+    ridges: from strong to weak; the first of equally good ones is taken.
+    """
+    axes = None  # of thousands of pixels they would cost more than they save
+    if min(train.x.shape) <= _MOST_AXES:
+        axes = logistic.principal_axes(train.x.unsqueeze(0)).squeeze(0)  # (D, r)
+    turned = [f.x if axes is None else f.x @ axes for f in (train, selection, query)]
+    x, chosen, asked = (F.pad(part, (0, 1), value=1.0) for part in turned)  # (N, r + 1): the last column is the bias
+    penalised = torch.ones(x.shape[1], device=x.device)
+    penalised[-1] = 0
+    best: tuple[float, float, Tensor | None] = (-1.0, ridges[0], None)
+    weight = None
+    for ridge in ridges:
+        weight = logistic.fit(x.unsqueeze(0), train.y.unsqueeze(0), ridge * penalised, classes, start=weight)
+        score = accuracy(F.linear(chosen, weight[0]), selection.y)
+        if score > best[0]:
+            best = (score, ridge, weight)
+    _, ridge, weight = best
+    assert weight is not None
+    return accuracy(F.linear(asked, weight[0]), query.y), ridge
+
+
+def knn(train: Features, query: Features, classes: int, *, k: int, temperature: float) -> float:
+    """Weighted k-NN: cosine similarity, votes exp(similarity / temperature); k is cut to the number of images."""
     reference = F.normalize(train.x, dim=1)
-    votes_for = F.one_hot(train.y, classes).to(reference.dtype)
+    k = min(k, len(train.y))
     right = 0
-    for start in range(0, len(query.y), block):
-        similarity = F.normalize(query.x[start : start + block], dim=1) @ reference.T
-        top, index = similarity.topk(min(k, len(train.y)), dim=1)
-        votes = (votes_for[index] * ((top - 1) / temperature).exp().unsqueeze(-1)).sum(1)
-        right += int((votes.argmax(1) == query.y[start : start + block]).sum())
+    block = max(1, _BLOCK // max(len(train.y), k * classes))
+    for x, y in zip(query.x.split(block), query.y.split(block), strict=True):
+        top, index = (F.normalize(x, dim=1) @ reference.T).topk(k, dim=1)
+        ballots = F.one_hot(train.y[index], classes).to(top.dtype)  # (block, k, classes)
+        votes = (ballots * ((top - 1) / temperature).exp().unsqueeze(-1)).sum(1)
+        right += int((votes.argmax(1) == y).sum())
     return 100.0 * right / len(query.y)
 
 
 def k_shot(train: Features, query: Features, classes: int, *, shots: int, draws: int) -> float:
-    """Linear probe on `shots` labels per class, mean accuracy over `draws` label draws that depend on nothing else.
-
-    Logistic regression with scikit-learn's default strength (C = 1), all draws at once, in its dual: the weights are a
-    combination A of the few labelled features, so the logits are K·A with K = X·Xᵀ (n, n).
-    """
+    """Linear probe on `shots` labels per class, mean accuracy over `draws` label draws that depend on nothing else."""
     index = label_draws(train.y, classes, shots=shots, draws=draws)
-    x, y = train.x[index], train.y[index]  # (draws, n, D), (draws, n)
-    kernel = x @ x.transpose(1, 2)
-    targets = F.one_hot(y, classes).to(kernel.dtype)
-    n = y.shape[1]
-    # the gradient's Lipschitz constant: softmax has curvature at most 1/2 against each direction of K
-    rate = 1 / (0.5 * torch.linalg.matrix_norm(kernel, ord=2) / n + 1 / n).view(-1, 1, 1)
-    dual = torch.zeros_like(targets)
-    previous = dual
-    for step in range(300):  # Nesterov's accelerated gradient, in the metric of K
-        ahead = dual + (step / (step + 3)) * (dual - previous)
-        gradient = (torch.softmax(kernel @ ahead, dim=-1) - targets) / n + ahead / n
-        previous, dual = dual, ahead - rate * gradient
-    logits = (query.x @ x.transpose(1, 2)) @ dual  # (draws, Nq, classes)
-    return accuracy(logits.flatten(0, 1), query.y.repeat(draws))
+    n = index.shape[1]
+    together = max(1, _BLOCK // (n * max(train.x.shape[1], classes) + len(query.y) * classes))
+    right = 0.0
+    for rows in index.split(together):
+        x = train.x[rows]  # (draws, n, D)
+        axes = logistic.principal_axes(x)
+        penalty = torch.full((axes.shape[-1],), 1 / n, device=x.device)
+        weight = logistic.fit(x @ axes, train.y[rows], penalty, classes) @ axes.mT  # (draws, classes, D)
+        logits = query.x @ weight.mT  # (draws, Nq, classes)
+        right += accuracy(logits, query.y.expand(len(rows), -1)) * len(rows)
+    return right / draws
 
 
 def label_draws(labels: Tensor, classes: int, *, shots: int, draws: int) -> Tensor:
     """Indices (draws, classes·shots) of labelled images: the same for every trial on the same training labels."""
     rng = np.random.default_rng(0)
-    members = [np.flatnonzero(labels.cpu().numpy() == c) for c in range(classes)]
-    short = [c for c in range(classes) if len(members[c]) < shots]
-    if short:
-        raise ValueError(f"the {shots}-shot probe needs {shots} training images of every class; {short[:5]} have fewer")
+    given = labels.cpu().numpy()
+    members = np.split(np.argsort(given, kind="stable"), np.cumsum(np.bincount(given, minlength=classes))[:-1])
     picks = [np.concatenate([rng.choice(m, shots, replace=False) for m in members]) for _ in range(draws)]
     return torch.from_numpy(np.stack(picks)).to(labels.device)
 
@@ -108,6 +157,20 @@ def label_draws(labels: Tensor, classes: int, *, shots: int, draws: int) -> Tens
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Top-1 in percent."""
     return 100.0 * float((logits.argmax(-1) == labels).double().mean())
+
+
+def _check_features(parts: dict[str, Features], classes: int) -> None:
+    dim = parts["train"].x.shape[-1]
+    for name, part in parts.items():
+        if part.x.ndim != 2 or part.x.shape[1] != dim or part.y.shape != part.x.shape[:1] or len(part.y) == 0:
+            shapes = f"{tuple(part.x.shape)} with labels {tuple(part.y.shape)}"
+            raise ValueError(f"{name} features must be (N, {dim}) with N labels, N of 1 or more, not {shapes}")
+        if not part.x.isfinite().all():
+            raise ValueError(f"{name} features are not finite")
+        if int(part.y.min()) < 0 or int(part.y.max()) >= classes:
+            raise ValueError(
+                f"{name} labels must lie in 0 … {classes - 1}, not {int(part.y.min())} … {int(part.y.max())}"
+            )
 
 
 class OnlineProbe(nn.Module):

@@ -155,9 +155,8 @@ class Trainer:
         embeddings, projections = self._embed(self.data.val)
         if not (embeddings.isfinite().all() and projections.isfinite().all()):
             raise Diverged(done, done * self.steps_per_epoch - 1, "the embeddings of val are not finite")
-        scores = probes.evaluate(
-            self._features(self.data.train), self._select(embeddings, projections, self.data.val), *self._probe_settings
-        )
+        val = self._select(embeddings, projections, self.data.val)
+        scores = probes.evaluate(self._features(self.data.train), val, val, *self._probe_settings)
         if self.method.trains:
             with torch.no_grad():
                 scores["online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))
@@ -172,7 +171,8 @@ class Trainer:
         """`test/…` accuracies of the probes fitted on train. The only place where test labels are read."""
         embeddings, projections = self._embed(self.data.test)
         query = self._select(embeddings, projections, self.data.test)
-        scores = probes.evaluate(self._features(self.data.train), query, *self._probe_settings)
+        train, val = self._features(self.data.train), self._features(self.data.val)
+        scores = probes.evaluate(train, val, query, *self._probe_settings)
         return {f"test/{name}": value for name, value in scores.items()}
 
     @property
