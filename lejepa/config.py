@@ -20,6 +20,13 @@ from lejepa.view_config import ViewsConfig
 
 SMALL_ENCODERS = ("small_resnet", "small_vit", "small_convnext")
 
+# What small encoders lack, by the field that asks for it.
+_LACKS: dict[str, dict[str, str]] = {
+    "small_resnet": {"patch": "patches", "registers": "register tokens", "drop_path": "drop path"},
+    "small_convnext": {"patch": "patches of another size", "registers": "register tokens"},
+    "small_vit": {},
+}
+
 # What says where and how a training runs, not what it is: in no trial's key and no checkpoint's identity.
 WHERE: dict[str, Any] = {"device": True, "threads": True, "data": {"root", "decode", "workers", "download"}}
 
@@ -33,9 +40,9 @@ class EncoderConfig(Part):
     width: int | None = Field(None, ge=8)  # features of the first stage of a small encoder (32), or of small_vit (192)
     depth: int | None = Field(None, ge=1)  # blocks per stage of a small encoder (1), or of small_vit (4)
     patch: int | None = Field(None, ge=1)  # small_vit: side of a patch, pixels (4)
-    registers: int = Field(0, ge=0)  # register tokens of a ViT (T1e of the paper)
+    registers: int = Field(0, ge=0)  # register tokens of a ViT (T1e of the paper); 0: as many as the model has
     dim: int | None = Field(None, ge=2)  # features of the embedding: a linear layer gives them; None: the encoder's own
-    drop_path: Probability = 0.0  # stochastic depth; 0.1 in the official MINIMAL example
+    drop_path: float = Field(0.0, ge=0, lt=1)  # stochastic depth of the last block; 0.1 in the official MINIMAL example
 
     @field_validator("name")
     @classmethod
@@ -49,14 +56,15 @@ class EncoderConfig(Part):
 
     @model_validator(mode="after")
     def _has_what_is_set(self) -> Self:
-        if self.name in SMALL_ENCODERS:
-            if self.name == "small_resnet" and self.patch is not None:
-                raise ValueError("small_resnet has no patches; leave `patch` out or take small_vit")
-            if self.name == "small_resnet" and self.drop_path:
-                raise ValueError("small_resnet has no drop path; leave `drop_path` at 0")
-            return self
-        if (self.width, self.depth, self.patch) != (None, None, None):
-            raise ValueError(f"width, depth and patch belong to {' and '.join(SMALL_ENCODERS)}, not to {self.name}")
+        if self.name not in SMALL_ENCODERS:
+            if (self.width, self.depth, self.patch) != (None, None, None):
+                raise ValueError(f"width, depth and patch belong to {' and '.join(SMALL_ENCODERS)}, not to {self.name}")
+            return self  # what a model of timm has shows when it is built: check_encoder
+        for field, what in _LACKS[self.name].items():
+            if getattr(self, field):
+                raise ValueError(f"{self.name} has no {what}; leave `{field}` out")
+        if self.name == "small_vit" and self.drop_path and self.depth == 1:
+            raise ValueError("drop path grows from 0 in the first block, and depth 1 has no other; leave it at 0")
         return self
 
 
@@ -182,9 +190,12 @@ class TrainConfig(Part):
             raise ValueError("vicreg compares two global views; set views.global_views to 2 or more")
         if self.method.name == "ijepa" and self.encoder.name != "small_vit":
             raise ValueError(f"ijepa masks patches and needs the encoder small_vit, not {self.encoder.name}")
-        if self.encoder.name == "small_resnet" and self.views.local_views and (self.views.local_size or 8) < 8:
+        if self.method.name == "ijepa" and self.encoder.dim is not None:
+            raise ValueError("ijepa predicts the encoder's own tokens; leave encoder.dim out")
+        halves = self.encoder.name in ("small_resnet", "small_convnext")
+        if halves and self.views.local_views and (self.views.local_size or 8) < 8:
             raise ValueError(
-                f"small_resnet halves a view three times; views.local_size must be 8 or more, "
+                f"{self.encoder.name} halves a view three times; views.local_size must be 8 or more, "
                 f"not {self.views.local_size}"
             )
         if self.encoder.name == "small_vit":
