@@ -14,14 +14,13 @@ def synchronized(module: nn.Module) -> nn.Module:
     """
     if ranks.world_size() == 1:
         return module
-    if next(module.parameters()).is_cuda:
+    if any(parameter.is_cuda for parameter in module.parameters()):
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return converted
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            setattr(module, name, GlobalBatchNorm.taking_over(child))
-        else:
-            synchronized(child)
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, GlobalBatchNorm.taking_over(child))
     return module
 
 

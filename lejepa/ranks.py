@@ -38,8 +38,18 @@ def joined(init: str = "env://", rank: int = -1, world: int = -1, device: str = 
         dist.destroy_process_group()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is computed inside is about this rank's own tensors, as if it were alone."""
+    _apart.append(True)
+    try:
+        yield
+    finally:
+        _apart.pop()
+
+
 def world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _apart else 1
 
 
 def rank() -> int:
@@ -105,3 +115,6 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         total = add(upstream.contiguous().clone())
         return total.chunk(world_size(), ctx.dim)[rank()], None
+
+
+_apart: list[bool] = []  # one entry for each `apart` that is open
