@@ -24,7 +24,9 @@ _NOT_IN_BASE = {
     "device": "it follows from `pool.gpus`",
     "threads": "they follow from `pool.cpus`",
 }
-_DIAGNOSTICS = ("std", "rankme", "effective_rank", "sigreg")
+_DIAGNOSTICS = (
+    "std", "std_min", "dead", "rankme", "effective_rank", "condition", "sigreg", "sigreg_share", "collapsed",
+)  # fmt: skip
 _TERMS = {"lejepa": ("loss", "pred", "sigreg"), "vicreg": ("loss", "inv", "std", "cov")}
 
 
