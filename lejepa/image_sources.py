@@ -1,0 +1,191 @@
+"""What lies under `data.root` → rows, one per image, before anything is decoded.
+
+Class folders (`<class>/*.png`, or `train/<class>/…`, `val/…`, `test/…`) and Hugging Face image Parquet (one file, or
+many named after their split). Data sets in torchvision's own layout: torchvision_sources.py.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from lejepa.decoding import DECODING, DataError, Item
+
+_SPLIT_WORDS = {"train": "train", "training": "train", "test": "test"}
+_SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+
+
+class Row(NamedTuple):
+    item: Item
+    label: str
+    split: str  # train, val or test
+    where: str  # names the image in messages; for a file, its path under the source's folder
+
+
+@dataclass(frozen=True)
+class Listing:
+    rows: Iterator[Row]
+    count: int
+    classes: tuple[str, ...] | None = None  # in the order of their numbers; None: sorted
+
+
+@dataclass(frozen=True)
+class Source:
+    name: str
+    folder: Path
+    content: str  # digest of the files, and of how they are decoded
+    kind: Literal["files", "packed", "arrays"]  # images in files of their own, many to a file, or not encoded
+    stored_bytes: int  # of the files
+    open: Callable[[], Listing]
+
+
+def digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """$LEJEPA_CACHE, or `lejepa` under the user's cache folder."""
+    base = os.environ.get("LEJEPA_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lejepa"
+
+
+# -- class folders and Parquet ----------------------------------------------------------------------------------------
+
+
+def files_under(folder: Path) -> list[str]:
+    """Paths below `folder`, sorted, with forward slashes. Links are followed, what begins with a dot is passed over."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(place).relative_to(folder).as_posix()
+        found += [name if inside == "." else f"{inside}/{name}" for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def parquet_source(name: str, folder: Path, files: list[str]) -> Source:
+    what, size = content(folder, files)
+    return Source(name, folder, what, "packed", size, lambda: _open_parquet(folder, files))
+
+
+def class_folder_source(name: str, folder: Path, files: list[str]) -> Source | None:
+    """None without images."""
+    images = [file for file in files if file.lower().endswith(_IMAGE_SUFFIXES)]
+    what, size = content(folder, images)
+    listing = lambda: Listing(_class_folder_rows(folder, images), len(images))  # noqa: E731
+    return Source(name, folder, what, "files", size, listing) if images else None
+
+
+def _class_folder_rows(folder: Path, files: list[str]) -> Iterator[Row]:
+    for file in files:
+        *parts, _ = file.split("/")
+        split = _SPLIT_WORDS.get(parts[0].lower()) if parts else None
+        names = parts[1:] if split else parts
+        if not names:
+            where = folder / file
+            raise DataError(f"{where}: an image outside a class folder; expected <class>/ or <split>/<class>/ above it")
+        yield Row(folder / file, names[0], split or "train", file)
+
+
+def _open_parquet(folder: Path, files: list[str]) -> Listing:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    opened = []
+    for file in files:
+        try:
+            opened.append((file, pq.ParquetFile(folder / file)))
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{folder / file}: not a readable Parquet file ({error})") from error
+    plans = [
+        (file, table, _split_of(file, folder), *_columns(table.schema_arrow, folder / file)) for file, table in opened
+    ]
+    rows = (row for plan in plans for row in _parquet_rows(folder, *plan))
+    return Listing(rows, sum(table.metadata.num_rows for _, table in opened))
+
+
+def _parquet_rows(folder: Path, file: str, table: Any, split: str, image: str, label: str) -> Iterator[Row]:
+    import pyarrow as pa
+
+    number = 0
+    try:
+        for batch in table.iter_batches(256, columns=[image, label]):
+            for cell, name in zip(batch.column(image).to_pylist(), batch.column(label).to_pylist(), strict=True):
+                if name is None:
+                    raise DataError(f"{folder / file}, row {number}: no label")
+                yield Row((cell and cell.get("bytes")) or b"", str(name), split, f"{file}, row {number}")
+                number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{folder / file}, after row {number}: not readable ({error})") from error
+
+
+def _columns(schema: Any, path: Path) -> tuple[str, str]:
+    import pyarrow as pa
+
+    def names_labels(kind: Any) -> bool:
+        return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+    images = [f.name for f in schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0]
+    labels = [f.name for f in schema if names_labels(f.type)]
+    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+    if len(images) != 1 or label is None:
+        raise DataError(
+            f"{path}: columns {schema.names}; expected one image column {{bytes, path}} and a column named label"
+        )
+    return images[0], label
+
+
+def _split_of(file: str, folder: Path) -> str:
+    words = file.lower().replace("/", "-").replace("_", "-").replace(".", "-").split("-")
+    found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    if len(found) > 1:
+        raise DataError(f"{folder / file}: the name tells more than one split ({', '.join(sorted(found))})")
+    return found.pop() if found else "train"
+
+
+# -- what identifies the files ----------------------------------------------------------------------------------------
+
+
+def content(folder: Path, files: list[str]) -> tuple[str, int]:
+    """Digest of the files, the same on every machine, and their bytes in all.
+
+    Of each file: its name, its size, and a hash of its first and last 64 KiB. A million files take minutes to read, so
+    the digest is remembered under what the file system says of them (size, times of change), which takes seconds.
+    """
+    stats = [(folder / file).stat() for file in files]
+    size = sum(stat.st_size for stat in stats)
+    seen = [[file, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for file, s in zip(files, stats, strict=True)]
+    note = cache_folder() / "content" / digest([DECODING, str(folder.resolve()), seen])
+    # A file that has just been written may be so again within one tick of the file system's clock.
+    settled = max((max(s.st_mtime, s.st_ctime) for s in stats), default=0.0) < time.time() - 2
+    if settled and note.is_file() and (known := note.read_text()):
+        return known, size
+    with ThreadPoolExecutor(8) as pool:
+        what = digest([DECODING, list(pool.map(lambda file: _file_digest(folder / file, file), files))])
+    if settled:
+        _remember(note, what)
+    return what, size
+
+
+def _file_digest(path: Path, name: str) -> list[Any]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        ends = file.read(1 << 16)
+        file.seek(max(0, size - (1 << 16)))
+        ends += file.read()
+    return [name, size, hashlib.sha256(ends).hexdigest()]
+
+
+def _remember(note: Path, what: str) -> None:
+    with suppress(OSError):  # a note is a matter of speed
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as file:
+            file.write(what)
+        Path(file.name).replace(note)
