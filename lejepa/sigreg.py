@@ -7,19 +7,15 @@ Project embeddings on random unit directions and test each projection against N(
 by the trapezoid rule on [−t_max, t_max]; the integrand is even, so [0, t_max] is integrated and doubled. Readings at
 the defaults (t_max 3, 17 knots): 1.0525 in expectation on iid N(0, 1) at any N, 0.402·N where all samples are 0.
 
-How it is computed. Nothing of size N × M × knots exists, nor of N × M: slices are taken a chunk at a time, and the
+How it is computed. Nothing of size N × M × knots exists, nor of N × M: slices are projected a chunk at a time, and the
 gradient with respect to the embeddings is accumulated in the same pass. The knots are multiples j·δ of one spacing, so
-with θ = δ·x all cos(jθ), sin(jθ) follow from those of θ by the three-term recurrence. In blocks that fit a core's cache
-they are kept (j, m, N), so that their sums over N are one matrix-vector product and the gradient, a combination of them
-with other coefficients for every slice, is one batched product.
+all that is needed is harmonics of the angles θ = δ·x: see lejepa.harmonics.
 
 On several processes N is the global batch: the sums over N are added up between two passes. bf16 and fp16 are computed
 in float32, whatever the autocast; float64 stays float64.
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -27,12 +23,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lejepa import ranks
+from lejepa.harmonics import Harmonics
 from lejepa.seeding import generator
 from lejepa.spherical import exact_epps_pulley
 
-_BLOCK = 1 << 13  # samples whose harmonics, about 36 arrays, are kept at a time: 1.2 MB, within a core's L2 cache
 _CHUNK = 1 << 17  # samples projected at a time: 0.5 MB
-_CUDA_CHUNK = 1 << 22  # on a GPU the launches weigh, not the cache: 0.6 GB of harmonics
+_CUDA_CHUNK = 1 << 24  # on a GPU the launches weigh, not the cache: 67 MB
 
 
 class NotFinite(ValueError):
@@ -56,13 +52,19 @@ class EppsPulley(nn.Module):
         self.t, self.weight = _trapezoid(t_max, knots, interval)  # float64 on the CPU; multiples of one spacing, from 0
         self.phi = torch.exp(-self.t.square() / 2)
         self.weight *= self.phi
+        self.spacing = float(self.t[1])
 
+    @torch.compiler.disable  # it is fused already: tracing its blocks takes minutes, and their code is slower
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[-2] < 2:
             raise ValueError(f"samples must be (..., N, M) with N of 2 or more, not {tuple(x.shape)}")
         with torch.autocast(x.device.type, enabled=False):
             value: Tensor = _EppsPulleyFunction.apply(_at_least_float32(x), self)
         return _finite(value, x)
+
+    def harmonics(self, n: int, like: Tensor) -> Harmonics:
+        """What evaluates the statistic for rows of n samples; ValueError where ranks hold unequal numbers of them."""
+        return Harmonics(self.t, self.phi, self.weight, ranks.global_batch(n, like.device), n, like)
 
 
 class SIGReg(nn.Module):
@@ -104,6 +106,7 @@ class SIGReg(nn.Module):
         gaussian = torch.randn(dim, self.slices, generator=seeded, device=device)
         return nn.functional.normalize(gaussian, dim=0)
 
+    @torch.compiler.disable
     def forward(self, z: Tensor, *, step: int) -> Tensor:
         if z.ndim != 3 or z.shape[1] < 2:
             raise ValueError(f"embeddings must be (V, N, D) with N of 2 or more, not {tuple(z.shape)}")
@@ -144,136 +147,23 @@ def _trapezoid(t_max: float, knots: int, interval: str) -> tuple[Tensor, Tensor]
     return t, weight
 
 
-class _Series:
-    """The statistic and its gradient as functions of the sums over N of cos(jθ) and sin(jθ), j = 1…J, θ = t_1·x.
-
-    Sums are (2J, M): cos θ, sin θ, cos 2θ, sin 2θ, …; they come with the signs of _Block.
-    """
-
-    def __init__(self, test: EppsPulley, batch: int, like: Tensor) -> None:
-        self.spacing, self.count, self.batch = float(test.t[1]), len(test.t) - 1, batch
-        j = torch.arange(self.count)
-        sign = torch.where(j // 4 % 2 == 0, 1.0, -1.0).double()
-        target = sign * test.phi[1:]
-        slope = 2 * test.weight[1:] * test.t[1:]
-        # N·w·|φ̂ − φ|² changes with one x_n by  2·w·t·(Im φ̂ · cos(t·x_n) − (Re φ̂ − φ) · sin(t·x_n)):
-        # an affine map from the sums (j, cos | sin) to the coefficients of the harmonics (j, cos | sin)
-        matrix = torch.zeros(self.count, 2, self.count, 2, dtype=torch.float64)
-        matrix[j, 1, j, 0] = slope / batch
-        matrix[j, 0, j, 1] = -slope / batch
-        constant = torch.stack([torch.zeros_like(slope), slope * target], 1)
-        self.matrix, self.constant = matrix.view(2 * self.count, -1).to(like), constant.view(1, -1).to(like)
-        self.target = torch.stack([target, torch.zeros_like(target)], 1).view(-1, 1).to(like)
-        self.weight = test.weight[1:].repeat_interleave(2).to(like)
-
-    def value(self, sums: Tensor) -> Tensor:
-        """Sums (..., 2J, M) → statistic (..., M)."""
-        gap = (sums / self.batch).sub_(self.target)
-        return (self.weight @ gap.square_()).mul_(self.batch)
-
-    def coefficients(self, sums: Tensor) -> Tensor:
-        """Sums (2J, M) → what each harmonic counts in the gradient (M, 2J)."""
-        return torch.addmm(self.constant, sums.t(), self.matrix)
-
-
-class _Block:
-    """cos(jθ) and sin(jθ), j = 1…J, of `rows` rows of N angles, with signs; every view of them made once.
-
-    The recurrence f((j+2)θ) = 2cos(2θ)·f(jθ) − f((j−2)θ) is one fused operation where the minus sign is left to the
-    next pair: in pairs of j, (1,2) (3,4) | (5,6) (7,8) | …, the sign changes at every bar.
-    """
-
-    def __init__(self, series: _Series, rows: int, n: int, like: Tensor) -> None:
-        self.series = series
-        even = series.count + series.count % 2  # two are made at a time; a last odd one is left unused
-        kept = like.new_empty(even + 2, 2, rows, n)  # harmonic j at place j + 1, from j = −1
-        kept[1, 0], kept[1, 1] = -1, 0  # −(cos 0, sin 0)
-        self.before, self.zero, self.first, self.second = kept[0], kept[1], kept[2], kept[3]
-        (self.cos1, self.sin1), self.cos2 = kept[2], kept[3, 0]
-        self.mirror = like.new_tensor([-1.0, 1.0]).view(2, 1, 1)
-        signs = (2.0, -2.0)
-        self.steps = [
-            (kept[k - 4 : k - 2], kept[k - 2 : k], kept[k : k + 2], signs[k // 2 % 2]) for k in range(4, even + 2, 2)
-        ]
-        features = kept[2 : series.count + 2].flatten(0, 1)  # (2J, rows, N)
-        self.lines, self.by_row = features.flatten(0, 1), features.transpose(0, 1)
-        self.ones = like.new_ones(n)
-
-    def fill(self, theta: Tensor) -> None:
-        """θ (rows, N) → all harmonics."""
-        torch.cos(theta, out=self.cos1)
-        torch.sin(theta, out=self.sin1)
-        torch.mul(self.first, self.mirror, out=self.before)  # −(cos −θ, sin −θ)
-        torch.addcmul(self.zero, self.cos1, self.first, value=2, out=self.second)
-        for two_before, before, out, twice in self.steps:
-            torch.addcmul(two_before, self.cos2, before, value=twice, out=out)
-
-    def sum(self, out: Tensor) -> None:
-        """Sums over N → out (2J, rows)."""
-        out.copy_(torch.mv(self.lines, self.ones).view(out.shape))
-
-    def combine(self, sums: Tensor, out: Tensor) -> None:
-        """∂ statistic / ∂x → out (rows, N), from the sums (2J, rows) of all ranks."""
-        torch.bmm(self.series.coefficients(sums).unsqueeze(1), self.by_row, out=out.unsqueeze(1))
-
-
-class _Harmonics:
-    """The sums and the gradient of M columns of N angles, θ (M, N), block by block."""
-
-    def __init__(self, series: _Series, n: int, like: Tensor) -> None:
-        rows = max(1, (_CUDA_CHUNK if like.is_cuda else _BLOCK * 4 // like.element_size()) // n)
-        self.rows, self.block = rows, lru_cache(2)(lambda rows: _Block(series, rows, n, like))
-
-    def measure(self, theta: Tensor, sums: Tensor) -> None:
-        """Sums over N → sums (2J, M)."""
-        for part, out in zip(theta.split(self.rows), sums.split(self.rows, -1), strict=True):
-            block = self.block(len(part))
-            block.fill(part)
-            block.sum(out)
-
-    def differentiate(self, theta: Tensor, sums: Tensor) -> Tensor:
-        """∂ statistic / ∂x (M, N), from the sums (2J, M) of all ranks."""
-        gradient = torch.empty_like(theta)
-        for part, known, out in zip(*self._split(theta, sums, gradient), strict=True):
-            block = self.block(len(part))
-            block.fill(part)
-            block.combine(known, out)
-        return gradient
-
-    def measure_and_differentiate(self, theta: Tensor, sums: Tensor) -> Tensor:
-        """Both in one pass, where no other rank adds to the sums."""
-        gradient = torch.empty_like(theta)
-        for part, total, out in zip(*self._split(theta, sums, gradient), strict=True):
-            block = self.block(len(part))
-            block.fill(part)
-            block.sum(total)
-            block.combine(total, out)
-        return gradient
-
-    def _split(self, theta: Tensor, sums: Tensor, gradient: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-        return theta.split(self.rows), sums.split(self.rows, -1), gradient.split(self.rows)
-
-
-_Chunk = tuple[int, slice, Tensor]  # a view, some of its columns M', and their angles θ (M', N)
+_Part = tuple[slice, slice]  # some of the views and some of the slices
+_Chunk = tuple[_Part, Tensor, Tensor]  # a part, its angles (R, N) and the place of their sums (R, width)
 
 
 def _scan(
-    harmonics: _Harmonics,
-    chunks: Callable[[], Iterator[_Chunk]],
-    sums: Tensor,
-    take: Callable[[int, slice, Tensor], None] | None,
-) -> None:
-    """Fills the sums (V, 2J, M) and gives ∂/∂x (M', N) to `take`: one pass on one process, two passes on several."""
-    if take and ranks.world_size() == 1:
-        for view, columns, theta in chunks():
-            take(view, columns, harmonics.measure_and_differentiate(theta, sums[view, :, columns]))
-        return
-    for view, columns, theta in chunks():
-        harmonics.measure(theta, sums[view, :, columns])
-    ranks.add(sums)
-    if take:
-        for view, columns, theta in chunks():
-            take(view, columns, harmonics.differentiate(theta, sums[view, :, columns]))
+    harmonics: Harmonics, sums: Tensor, chunks: Callable[[], Iterator[_Chunk]], differentiate: bool
+) -> Iterator[tuple[_Part, Tensor]]:
+    """Fills the sums and gives every chunk's ∂ statistic / ∂x: one pass on one process, two passes on several."""
+    alone = ranks.world_size() == 1
+    if not (alone and differentiate):
+        for _, angles, own in chunks():
+            harmonics.measure(angles, own)
+        ranks.add(sums)
+    if differentiate:
+        for part, angles, own in chunks():
+            (harmonics.measure_and_differentiate if alone else harmonics.differentiate)(angles, own)
+            yield part, angles
 
 
 class _EppsPulleyFunction(torch.autograd.Function):
@@ -281,28 +171,22 @@ class _EppsPulleyFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, test: EppsPulley) -> Tensor:
-        n, m = x.shape[-2:]
-        columns = x.reshape(-1, n, m)
-        series = _Series(test, ranks.global_batch(n, x.device), x)
-        sums = x.new_empty(len(columns), 2 * series.count, m)
-        gradient = torch.empty_like(columns) if x.requires_grad else columns
-
-        def chunks() -> Iterator[_Chunk]:
-            for v, block in product(range(len(columns)), _slices(m, n, x)):
-                yield v, block, columns[v, :, block].t().mul(series.spacing).contiguous()
-
-        def take(v: int, block: slice, part: Tensor) -> None:
-            gradient[v, :, block] = part.t()
-
-        _scan(_Harmonics(series, n, x), chunks, sums, take if x.requires_grad else None)
-        ctx.save_for_backward(gradient.view(x.shape))
-        return series.value(sums).view(*x.shape[:-2], m)
+        n = x.shape[-2]
+        harmonics = test.harmonics(n, x)
+        columns = x.mT.clone(memory_format=torch.contiguous_format)
+        angles = columns.view(-1, n).mul_(test.spacing)
+        sums = x.new_empty(len(angles), harmonics.width)
+        whole = slice(None), slice(None)
+        for _ in _scan(harmonics, sums, lambda: iter([(whole, angles, sums)]), x.requires_grad):
+            pass  # the angles have become the gradient
+        ctx.save_for_backward(columns)
+        return harmonics.value(sums).view(columns.shape[:-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * (upstream.unsqueeze(-2) * ranks.world_size()), None
+        return (gradient * (upstream.unsqueeze(-1) * ranks.world_size())).mT, None
 
 
 class _SlicedFunction(torch.autograd.Function):
@@ -310,25 +194,26 @@ class _SlicedFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, directions: Tensor, test: EppsPulley) -> Tensor:
-        views, n, _ = z.shape
+        views, n, dim = z.shape
         slices = directions.shape[1]
-        series = _Series(test, ranks.global_batch(n, z.device), z)
-        scaled = directions.t().mul(series.spacing).contiguous()
-        sums = z.new_empty(views, 2 * series.count, slices)
-        gradient = torch.zeros_like(z, memory_format=torch.contiguous_format)
+        harmonics = test.harmonics(n, z)
+        z = z.contiguous()
+        scaled = directions.t().mul(test.spacing).contiguous()
+        sums = z.new_empty(views * slices, harmonics.width)
+        gradient = torch.zeros_like(z)
 
         def chunks() -> Iterator[_Chunk]:
-            for v in range(views):
-                transposed = z[v].t().contiguous()
-                for block in _slices(slices, n, z):
-                    yield v, block, scaled[block] @ transposed
+            done = 0
+            for part in _parts(views, slices, n, z):
+                angles = (scaled[part[1]] @ z[part[0]].flatten(0, 1).t()).view(-1, n)
+                yield part, angles, sums[done : done + len(angles)]
+                done += len(angles)
 
-        def take(v: int, block: slice, part: Tensor) -> None:
-            gradient[v].addmm_(part.t(), scaled[block])
-
-        _scan(_Harmonics(series, n, z), chunks, sums, take if z.requires_grad else None)
-        ctx.save_for_backward(gradient.div_(series.spacing * views * slices))
-        return series.value(sums).mean()
+        for (group, block), slope in _scan(harmonics, sums, chunks, z.requires_grad):
+            directed = scaled[block]
+            gradient[group].view(-1, dim).addmm_(slope.view(len(directed), -1).t(), directed)
+        ctx.save_for_backward(gradient.div_(test.spacing * views * slices))
+        return harmonics.value(sums).mean()
 
     @staticmethod
     @once_differentiable
@@ -337,10 +222,12 @@ class _SlicedFunction(torch.autograd.Function):
         return gradient * (upstream * ranks.world_size()), None, None
 
 
-def _slices(columns: int, n: int, like: Tensor) -> list[slice]:
-    """Cuts columns of N samples into chunks; 16 columns at least, for the matrix products."""
-    width = max(16, (_CUDA_CHUNK if like.is_cuda else _CHUNK) // n)
-    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
+def _parts(views: int, slices: int, n: int, like: Tensor) -> list[_Part]:
+    """Cuts views and slices into chunks; 16 slices at least, for the matrix products."""
+    samples = _CUDA_CHUNK if like.is_cuda else _CHUNK
+    wide = min(slices, max(16, samples // n))
+    high = max(1, samples // (n * wide))
+    return [(slice(v, v + high), slice(m, m + wide)) for v in range(0, views, high) for m in range(0, slices, wide)]
 
 
 def _at_least_float32(z: Tensor) -> Tensor:
