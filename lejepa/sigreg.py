@@ -9,14 +9,15 @@ the defaults (t_max 3, 17 knots): 1.0525 in expectation on iid N(0, 1) at any N,
 
 How it is computed. Nothing of size N × M × knots exists, nor of N × M: slices are projected a chunk at a time, and the
 gradient with respect to the embeddings is accumulated in the same pass. The knots are multiples j·δ of one spacing, so
-all that is needed is harmonics of the angles θ = δ·x: see lejepa.harmonics.
+all that is needed is harmonics of the angles θ = δ·x: see lejepa.harmonics for the CPU, harmonics_triton for a GPU.
 
 On several processes N is the global batch: the sums over N are added up between two passes. bf16 and fp16 are computed
 in float32, whatever the autocast; float64 stays float64.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from lejepa import ranks
 from lejepa.harmonics import Harmonics
 from lejepa.seeding import generator
 from lejepa.spherical import exact_epps_pulley
+
+if TYPE_CHECKING:
+    from lejepa.harmonics_triton import TritonHarmonics
 
 _CHUNK = 1 << 17  # samples projected at a time: 0.5 MB
 _CUDA_CHUNK = 1 << 24  # on a GPU the launches weigh, not the cache: 67 MB
@@ -62,9 +66,9 @@ class EppsPulley(nn.Module):
             value: Tensor = _EppsPulleyFunction.apply(_at_least_float32(x), self)
         return _finite(value, x)
 
-    def harmonics(self, n: int, like: Tensor) -> Harmonics:
+    def harmonics(self, n: int, like: Tensor) -> "Harmonics | TritonHarmonics":
         """What evaluates the statistic for rows of n samples; ValueError where ranks hold unequal numbers of them."""
-        return Harmonics(self.t, self.phi, self.weight, ranks.global_batch(n, like.device), n, like)
+        return _engine(like)(self.t, self.phi, self.weight, ranks.global_batch(n, like.device), n, like)
 
 
 class SIGReg(nn.Module):
@@ -151,8 +155,16 @@ _Part = tuple[slice, slice]  # some of the views and some of the slices
 _Chunk = tuple[_Part, Tensor, Tensor]  # a part, its angles (R, N) and the place of their sums (R, width)
 
 
+def _engine(like: Tensor) -> "type[Harmonics | TritonHarmonics]":
+    if like.is_cuda and like.dtype == torch.float32 and find_spec("triton"):
+        from lejepa.harmonics_triton import TritonHarmonics  # only here: no GPU, no second of import
+
+        return TritonHarmonics
+    return Harmonics
+
+
 def _scan(
-    harmonics: Harmonics, sums: Tensor, chunks: Callable[[], Iterator[_Chunk]], differentiate: bool
+    harmonics: "Harmonics | TritonHarmonics", sums: Tensor, chunks: Callable[[], Iterator[_Chunk]], differentiate: bool
 ) -> Iterator[tuple[_Part, Tensor]]:
     """Fills the sums and gives every chunk's ∂ statistic / ∂x: one pass on one process, two passes on several."""
     alone = ranks.world_size() == 1
