@@ -1,14 +1,17 @@
-"""Views: each image draws for itself, equal seeds give equal views, and the maps are what they say."""
-
-import math
+"""Views: each image draws for itself, by seed, epoch, index and view alone, and the operations do what they say."""
 
 import pytest
 import torch
-from torchvision.transforms.v2 import RandomResizedCrop
+import torchvision.transforms.v2.functional as TF
+from torch import Tensor
 
 from lejepa.config import ViewsConfig
+from lejepa.draws import Ask, Draws
 from lejepa.seeding import sample_keys
-from lejepa.views import Multicrop, Views, _Draws, _hue_rotation, _separable_blur, crop, crop_boxes
+from lejepa.view_config import VIEW_RECIPES
+from lejepa.views import Multicrop, Views
+
+STILL = {"global_scale": [1, 1], "ratio": [1, 1], "local_views": 0}  # the crop is the whole image
 
 
 def make(recipe: str = "paper", channels: int = 3, size: int = 32, **changes: object) -> Multicrop:
@@ -16,88 +19,102 @@ def make(recipe: str = "paper", channels: int = 3, size: int = 32, **changes: ob
     return Multicrop(config, size, torch.full((channels,), 0.5), torch.full((channels,), 0.25))
 
 
-def images(n: int = 8, channels: int = 3, size: int = 32, seed: int = 0) -> torch.Tensor:
+def images(n: int = 8, channels: int = 3, size: int = 32, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(seed)).byte()
 
 
-def views_of(multicrop: Multicrop, batch: torch.Tensor, seed: int = 1) -> Views:
-    return multicrop(batch, sample_keys(seed, 0, torch.arange(len(batch))))
+def views_of(multicrop: Multicrop, batch: Tensor, seed: int = 1, epoch: int = 0) -> Views:
+    return multicrop(batch, sample_keys(seed, epoch, torch.arange(len(batch))))
 
 
-@pytest.mark.parametrize(("recipe", "channels"), [("paper", 3), ("crop", 3), ("digits", 1), ("paper", 1)])
-def test_views_have_their_shapes_and_are_finite(recipe: str, channels: int) -> None:
-    views = views_of(make(recipe, channels, global_views=2, local_views=3), images(channels=channels))
-    assert views.globals.shape == (2, 8, channels, 32, 32)
-    assert views.locals.shape == (3, 8, channels, 16, 16)
-    assert views.globals.isfinite().all()
-    assert views.locals.isfinite().all()
+def pixels_of(multicrop: Multicrop, batch: Tensor) -> Tensor:
+    """(V, N, C, S, S) on [0, 1]: the global views before normalisation."""
+    return views_of(multicrop, batch).globals * 0.25 + 0.5
+
+
+def whole(batch: Tensor) -> Tensor:
+    return batch.float() / 255
+
+
+@pytest.mark.parametrize("recipe", VIEW_RECIPES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_have_their_shapes_and_the_range_of_pixels(recipe: str, channels: int) -> None:
+    views = views_of(make(recipe, channels, global_views=3, local_views=2), images(channels=channels))
+    assert views.globals.shape == (3, 8, channels, 32, 32)
+    assert views.locals.shape == (2, 8, channels, 16, 16)
+    for x in (views.globals, views.locals):
+        assert x.is_contiguous()
+        assert x.min() >= -2 - 1e-5
+        assert x.max() <= 2 + 1e-5
 
 
 def test_without_local_views_there_are_none() -> None:
-    assert views_of(make(local_views=0), images()).locals.shape[0] == 0
+    assert views_of(make(local_views=0), images()).locals.shape == (0, 8, 3, 16, 16)
 
 
-def test_equal_seeds_give_equal_views_and_others_do_not() -> None:
+def test_equal_seeds_and_epochs_give_equal_views_and_others_do_not() -> None:
     multicrop = make()
-    first, again, other = (views_of(multicrop, images(), seed) for seed in (1, 1, 2))
+    first, again = views_of(multicrop, images()), views_of(multicrop, images())
     assert torch.equal(first.globals, again.globals)
     assert torch.equal(first.locals, again.locals)
-    assert not torch.equal(first.globals, other.globals)
+    for other in (views_of(multicrop, images(), seed=2), views_of(multicrop, images(), epoch=1)):
+        assert not torch.equal(first.globals, other.globals)
 
 
-def test_a_view_does_not_depend_on_the_batch_around_it() -> None:
-    multicrop, batch, keys = make(), images(), sample_keys(3, 1, torch.arange(8))
-    whole, order = multicrop(batch, keys), torch.tensor([5, 2, 7])
-    part = multicrop(batch[order], keys[order])
-    torch.testing.assert_close(part.globals, whole.globals[:, order])
-    torch.testing.assert_close(part.locals, whole.locals[:, order])
+@pytest.mark.parametrize("recipe", VIEW_RECIPES)
+def test_a_view_does_not_depend_on_the_batch_around_it(recipe: str) -> None:
+    multicrop, batch, keys = make(recipe, local_views=3), images(), sample_keys(3, 1, torch.arange(8))
+    all_views, order = multicrop(batch, keys), torch.tensor([5, 2, 7])
+    some = multicrop(batch[order], keys[order])
+    # matrix products of other shapes may round otherwise
+    torch.testing.assert_close(some.globals, all_views.globals[:, order], atol=1e-5, rtol=0)
+    torch.testing.assert_close(some.locals, all_views.locals[:, order], atol=1e-5, rtol=0)
+
+
+def test_a_view_does_not_depend_on_how_many_views_there_are() -> None:
+    few, many = views_of(make(global_views=1, local_views=1), images()), views_of(make(local_views=4), images())
+    torch.testing.assert_close(few.globals[0], many.globals[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(few.locals[0], many.locals[0], atol=1e-5, rtol=0)
+
+
+def test_an_operation_that_is_off_changes_nothing_of_the_others() -> None:
+    crops = views_of(make("crop"), images())
+    solarized = pixels_of(make("crop", solarize=1.0), images())
+    before = crops.globals * 0.25 + 0.5
+    torch.testing.assert_close(solarized, torch.minimum(before, 1 - before), atol=1e-5, rtol=0)
 
 
 def test_every_image_and_every_view_draws_its_own_parameters() -> None:
-    same = images(1).repeat(16, 1, 1, 1)
-    flat = views_of(make(), same).globals.flatten(0, 1).flatten(1)
+    views = views_of(make(local_size=32, local_scale=[0.3, 1]), images(1).repeat(16, 1, 1, 1))
+    flat = torch.cat([views.globals, views.locals]).flatten(0, 1).flatten(1)
     assert torch.pdist(flat).min() > 0
 
 
 def test_with_everything_off_the_view_is_the_normalised_image() -> None:
-    multicrop = make("crop", global_scale=[1, 1], ratio=[1, 1], local_views=0)
-    views = views_of(multicrop, images())
-    torch.testing.assert_close(views.globals[0], multicrop.normalize(images()), atol=1e-5, rtol=1e-4)
+    multicrop = make("crop", **STILL)
+    expected = multicrop.normalize(images())
+    torch.testing.assert_close(views_of(multicrop, images()).globals[0], expected, atol=1e-5, rtol=0)
+
+
+def test_images_stored_larger_than_the_views_are_resized_with_antialiasing() -> None:
+    multicrop, batch = make("crop", **STILL), images(size=48)
+    expected = TF.resize(whole(batch), [32, 32], antialias=True)
+    torch.testing.assert_close(pixels_of(multicrop, batch)[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(multicrop.normalize(batch) * 0.25 + 0.5, expected, atol=1e-5, rtol=0)
+
+
+def test_a_large_crop_on_a_small_view_does_not_alias() -> None:
+    stripes = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    stripes[..., ::2] = 255  # finer than a view of half the side can show: it must be grey
+    multicrop = make("crop", size=16, **STILL)
+    inner = pixels_of(multicrop, stripes)[..., 1:-1]
+    assert (inner - 0.5).abs().max() < 0.13
 
 
 def test_a_sure_flip_mirrors_the_image() -> None:
-    multicrop = make("crop", global_scale=[1, 1], ratio=[1, 1], flip=1.0, local_views=0)
-    mirrored = multicrop.normalize(images()).flip(-1)
-    torch.testing.assert_close(views_of(multicrop, images()).globals[0], mirrored, atol=1e-5, rtol=1e-4)
-
-
-def test_crop_boxes_follow_the_distribution_of_torchvision() -> None:
-    n, scale, ratio = 4000, (0.3, 1.0), (3 / 4, 4 / 3)
-    boxes = crop_boxes(_Draws(sample_keys(0, 0, torch.arange(n)), range(1)), scale, ratio, 0.0, 0.0)
-    ours_area = boxes[:, 0, 0] * boxes[:, 1, 1]
-    torch.manual_seed(0)
-    picture = torch.zeros(3, 320, 320)
-    theirs = [RandomResizedCrop.make_params(RandomResizedCrop(32, scale, ratio), [picture]) for _ in range(n)]
-    theirs_area = torch.tensor([p["height"] * p["width"] / 320**2 for p in theirs])
-    assert ours_area.mean().item() == pytest.approx(theirs_area.mean().item(), abs=0.02)
-    assert ours_area.std().item() == pytest.approx(theirs_area.std().item(), abs=0.02)
-    centres = torch.tensor([(p["left"] + p["width"] / 2) / 160 - 1 for p in theirs])
-    assert boxes[:, 0, 2].std().item() == pytest.approx(centres.std().item(), abs=0.02)
-    assert (boxes[:, 0, 2].abs() + boxes[:, 0, 0] <= 1 + 1e-6).all()  # inside the image
-
-
-def test_a_crop_of_a_quarter_shows_that_quarter() -> None:
-    ramp = torch.arange(8.0).repeat(8, 1).view(1, 1, 8, 8)
-    left_half = torch.tensor([[[0.5, 0, -0.5], [0, 1.0, 0]]])
-    expected = torch.tensor([-0.25, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25]).clamp(min=0)
-    torch.testing.assert_close(crop(ramp, 8, left_half)[0, 0, 3], expected)
-
-
-def test_grey_pixels_stay_grey_under_every_hue() -> None:
-    rotations = _hue_rotation(torch.linspace(-0.5, 0.5, 7))
-    grey = torch.ones(3, 1)
-    torch.testing.assert_close(rotations @ grey, grey.expand(7, 3, 1), atol=1e-2, rtol=0)
-    torch.testing.assert_close(rotations[3], torch.eye(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        pixels_of(make("crop", flip=1.0, **STILL), images())[0], whole(images()).flip(-1), atol=1e-5, rtol=0
+    )
 
 
 def test_sure_grey_makes_all_channels_equal() -> None:
@@ -105,39 +122,73 @@ def test_sure_grey_makes_all_channels_equal() -> None:
     torch.testing.assert_close(views.globals[:, :, 0], views.globals[:, :, 2], atol=1e-5, rtol=0)
 
 
-def test_blur_keeps_flat_images_and_the_identity_kernel_keeps_all() -> None:
-    kernel = torch.softmax(-torch.arange(-1.0, 2.0).square().repeat(2, 1) / 2, dim=1)
-    flat = torch.full((2, 3, 8, 8), 0.3)
-    torch.testing.assert_close(_separable_blur(flat, kernel, 1), flat)
-    noise = torch.rand(2, 3, 8, 8)
-    identity = torch.tensor([[0.0, 1.0, 0.0]] * 2)
-    torch.testing.assert_close(_separable_blur(noise, identity, 1), noise)
-    impulse = torch.zeros(1, 1, 5, 5)
-    impulse[..., 2, 2] = 1
-    torch.testing.assert_close(
-        _separable_blur(impulse, kernel[:1], 1)[0, 0, 1:4, 1:4], torch.outer(kernel[0], kernel[0])
-    )
+def test_sure_solarisation_equals_torchvisions_on_bytes() -> None:
+    bytes_ = pixels_of(make("crop", solarize=1.0, **STILL), images())[0] * 255
+    torch.testing.assert_close(bytes_, TF.solarize(images(), 128).float(), atol=1e-2, rtol=0)
 
 
-def test_sure_solarisation_inverts_the_upper_half() -> None:
-    multicrop = make("crop", global_scale=[1, 1], ratio=[1, 1], solarize=1.0, local_views=0)
-    pixels = (views_of(multicrop, images()).globals[0] * 0.25 + 0.5).clamp(0, 1)
-    original = images().float() / 255
-    expected = torch.where(original >= 128 / 255, 1 - original, original)
-    # resampling moves values by rounding, so pixels within 1e-4 of the threshold may fall on either side
-    certain = (original - 128 / 255).abs() > 1e-4
-    torch.testing.assert_close(pixels[certain], expected[certain], atol=1e-4, rtol=0)
+def test_three_probabilities_are_of_the_first_the_other_and_the_local_views() -> None:
+    same = {"global_scale": [1, 1], "local_scale": [1, 1], "ratio": [1, 1], "local_size": 32}
+    multicrop = make("crop", solarize=[0, 1, 0], global_views=3, **same)
+    views = views_of(multicrop, images())
+    original = whole(images())
+    inverted = torch.minimum(original, 1 - original)
+    for view, expected in zip(views.globals, [original, inverted, inverted], strict=True):
+        torch.testing.assert_close(view * 0.25 + 0.5, expected, atol=1e-5, rtol=0)
+    for view in views.locals:
+        torch.testing.assert_close(view * 0.25 + 0.5, original, atol=1e-5, rtol=0)
+    blurred = pixels_of(make("crop", blur=[1, 0, 0], **same), images())
+    assert not torch.allclose(blurred[0], original, atol=1e-2)
+    torch.testing.assert_close(blurred[1], original, atol=1e-5, rtol=0)
+
+
+def test_blur_commutes_with_colour_where_nothing_is_clamped() -> None:
+    mild = {"brightness": 0.1, "saturation": 0.2, "hue": 0.05, "jitter": 1.0, **STILL}
+    batch = images() // 4 + 96  # far from black and white
+    sharp, blurred = (pixels_of(make("crop", blur=p, **mild), batch)[0] for p in (0.0, 1.0))
+    sigmas = Draws(sample_keys(1, 0, torch.arange(8)), range(1)).uniform(Ask.SIGMA, 0.1, 2.0)
+    after = torch.stack([TF.gaussian_blur(x, [5, 5], [float(s)] * 2) for x, s in zip(sharp, sigmas, strict=True)])
+    torch.testing.assert_close(blurred, after, atol=1e-5, rtol=0)
 
 
 def test_cutout_erases_between_a_sixteenth_and_a_quarter() -> None:
-    multicrop = make("crop", global_scale=[1, 1], ratio=[1, 1], cutout=1.0, local_views=0)
-    erased = (views_of(multicrop, images(64)).globals[0] == 0).all(1).float().mean((1, 2))
+    erased = (views_of(make("crop", cutout=1.0, **STILL), images(64)).globals[0] == 0).all(1).float().mean((1, 2))
     assert (erased > (7 / 32) ** 2).all()
     assert (erased < (17 / 32) ** 2).all()
 
 
 def test_rotation_turns_by_at_most_what_it_says() -> None:
-    draw = _Draws(sample_keys(0, 0, torch.arange(500)), range(1))
-    boxes = crop_boxes(draw, (1.0, 1.0), (1.0, 1.0), 0.0, 30.0)
-    angles = torch.atan2(boxes[:, 1, 0], boxes[:, 0, 0]) * 180 / math.pi
-    assert 25 < angles.abs().max() <= 30
+    dot = torch.zeros(200, 1, 33, 33, dtype=torch.uint8)
+    dot[..., 16, 28] = 255  # twelve pixels to the right of the centre
+    turned = pixels_of(make("crop", channels=1, size=33, rotate=30.0, **STILL), dot)[0, :, 0]
+    at = torch.arange(33.0) - 16
+    weight = turned / turned.sum((1, 2), keepdim=True)
+    angles = torch.atan2((weight.sum(2) * at).sum(1), (weight.sum(1) * at).sum(1)).rad2deg()
+    assert 25 < angles.abs().max() < 31
+    assert angles.min() < 0 < angles.max()
+
+
+@pytest.mark.parametrize(
+    ("batch", "keys", "what"),
+    [
+        (images().float(), torch.arange(8), "uint8"),
+        (images(channels=1), torch.arange(8), r"\(N, 3, S, S\)"),
+        (images()[..., :16], torch.arange(8), r"\(8, 3, 32, 16\)"),
+        (images()[0], torch.arange(8), r"\(N, 3, S, S\)"),
+        (images(), torch.arange(7), r"int64 \(8,\)"),
+        (images(), torch.arange(8).float(), "float32"),
+    ],
+)
+def test_images_and_keys_of_another_kind_are_refused(batch: Tensor, keys: Tensor, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        make()(batch, keys)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_views_on_the_gpu_are_those_of_the_cpu() -> None:
+    config = ViewsConfig(local_size=16)
+    mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
+    here = Multicrop(config, 32, mean, std)(images(), sample_keys(0, 0, torch.arange(8)))
+    there = Multicrop(config, 32, mean.cuda(), std.cuda())(images().cuda(), sample_keys(0, 0, torch.arange(8)).cuda())
+    torch.testing.assert_close(there.globals.cpu(), here.globals, atol=1e-4, rtol=0)
+    torch.testing.assert_close(there.locals.cpu(), here.locals, atol=1e-4, rtol=0)
