@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lejepa.masked_config import MASKED, check_masked
 from lejepa.method_config import FLOORS as FLOORS
 from lejepa.method_config import IMPLIED, LejepaConfig, MethodConfig
 from lejepa.method_config import METHODS as METHODS
@@ -188,10 +189,8 @@ class TrainConfig(Part):
     def _consistent(self) -> Self:
         if self.method.name == "vicreg" and self.views.global_views < 2:
             raise ValueError("vicreg compares two global views; set views.global_views to 2 or more")
-        if self.method.name == "ijepa" and self.encoder.name != "small_vit":
-            raise ValueError(f"ijepa masks patches and needs the encoder small_vit, not {self.encoder.name}")
-        if self.method.name == "ijepa" and self.encoder.dim is not None:
-            raise ValueError("ijepa predicts the encoder's own tokens; leave encoder.dim out")
+        if self.method.name in MASKED:
+            check_masked(self)
         halves = self.encoder.name in ("small_resnet", "small_convnext")
         if halves and self.views.local_views and (self.views.local_size or 8) < 8:
             raise ValueError(

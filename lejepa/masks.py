@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lejepa.method_config import IjepaConfig
+from lejepa.masked_config import IjepaConfig
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
+from lejepa import masked_config
+from lejepa.masked_config import IjepaConfig as IjepaConfig
 from lejepa.part import Part, Positive, Probability
 
 Statistic = Literal[
@@ -64,20 +66,6 @@ class VicregConfig(Part):
     cov: float = Field(1.0, ge=0)  # weight of the off-diagonal covariance
 
 
-class IjepaConfig(Part):
-    """I-JEPA on a ViT without class token; facebookresearch/ijepa, configs/in1k_vith14_ep300.yaml."""
-
-    name: Literal["ijepa"] = "ijepa"
-    targets: int = Field(4, ge=1)  # target blocks per image
-    target_scale: tuple[Probability, Probability] = (0.15, 0.2)  # area of a target block, share of the patches
-    target_aspect: tuple[Positive, Positive] = (0.75, 1.5)  # height / width of a target block
-    context_scale: tuple[Probability, Probability] = (0.85, 1.0)  # area of the context block before targets leave it
-    min_keep: int = Field(4, ge=1)  # patches that a context must keep; 10 of 256 in the reference
-    ema: tuple[Probability, Probability] = (0.996, 1.0)  # momentum of the target encoder, linear over all steps
-    predictor_width: int = Field(96, ge=32, multiple_of=32)  # 384 for a ViT-H in the reference; heads of 32 features
-    predictor_depth: int = Field(3, ge=1)  # 12 for a ViT-H, 6 for smaller ones
-
-
 class RandomConfig(Part):
     """Floor: the encoder at its initialisation, frozen."""
 
@@ -98,5 +86,5 @@ FLOORS = frozenset({"random", "pixels"})  # nothing is trained: one evaluation, 
 
 # What a method asks of other parts of the config where they leave it open.
 IMPLIED: dict[str, dict[str, dict[str, Any]]] = {
-    "ijepa": {"views": {"recipe": "crop"}, "optimizer": {"weight_decay": 0.04, "weight_decay_end": 0.4}},
+    **masked_config.IMPLIED,
 }

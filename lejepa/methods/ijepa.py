@@ -11,8 +11,8 @@ from lejepa import ranks
 from lejepa.averaging import follow
 from lejepa.config import TrainConfig
 from lejepa.losses import masked_smooth_l1
+from lejepa.masked_config import IjepaConfig
 from lejepa.masks import multiblock
-from lejepa.method_config import IjepaConfig
 from lejepa.methods.base import Method
 from lejepa.seeding import generator
 from lejepa.view_config import ViewsConfig

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from lejepa.config import TrainConfig
+from lejepa.masked_config import IjepaConfig
 from lejepa.masks import multiblock
-from lejepa.method_config import IjepaConfig
 from lejepa.methods import build_method
 from lejepa.methods.ijepa import Ijepa
 from lejepa.seeding import generator
