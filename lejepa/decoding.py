@@ -58,10 +58,13 @@ def _open(item: Item, least: tuple[int, int]) -> Image.Image:
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
         image.draft(None, least)
-        image.load()
+        return _rgb(image)
     except (*_BROKEN, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise Unreadable(reason or type(error).__name__) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise Unreadable("floating-point pixels have no known range")
     if image.mode.startswith("I"):  # 16 bits: Pillow would cut them off at 255, which leaves white

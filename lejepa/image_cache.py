@@ -14,7 +14,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,9 +171,11 @@ def _build_once(entry: Path, source: Source, side: int, encoded: bool, share: fl
                 built = Path(scratch) / "built"
                 built.mkdir()
                 _build(built, source, side, encoded, share)
-                with suppress(FileExistsError) if held else suppress(OSError):
+                if not entry.is_dir():  # without locks, another may have been quicker
                     built.rename(entry)
     except OSError as error:
+        if entry.is_dir():
+            return
         raise DataError(
             f"cannot write the image cache {entry}: {error.strerror or error}; "
             f"set LEJEPA_CACHE to a folder on a disk with space"
