@@ -101,11 +101,6 @@ def test_the_check_and_decoding_agree_on_files_with_wrong_bytes(kind: str) -> No
     assert broken > 0
 
 
-def test_colours_that_cannot_become_rgb_are_unreadable() -> None:
-    with pytest.raises(Unreadable, match="LAB"):
-        decode(encoded(Image.new("LAB", (8, 8)), "TIFF"), 8)
-
-
 def test_what_is_no_image_is_said_to_be_none_and_starts_no_program() -> None:
     with pytest.raises(Unreadable, match="not an image"):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", 8)
