@@ -1,7 +1,12 @@
 """The losses as pure functions: tensors positional, hyperparameters keyword-only; each returns a scalar.
 
 A `*_parts` twin returns the loss with its unweighted parts, for the logs. All are computed in the dtype they are given,
-float32 at least.
+float32 at least, whatever the autocast.
+
+On several processes, `vicreg`, `barlow_twins`, `nt_xent` and the regularisers of `lejepa` are losses over the global
+batch, of which every rank must hold as many images as the others: the value is the same on every rank, and the mean of
+the ranks' gradients is the gradient for the global batch (see `lejepa.ranks`). The others are means over this rank's
+images; `moco_v3` compares them with the keys of all ranks.
 """
 
 from typing import Literal, Protocol
@@ -9,6 +14,8 @@ from typing import Literal, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lejepa import ranks
 
 Centre = Literal["globals", "all", "pairs"]
 Weighting = Literal["convex", "additive"]
@@ -80,8 +87,11 @@ def lejepa_parts(
     return {"loss": kept * pred + lamb * regularization, "pred": pred, "sigreg": regularization}
 
 
+# -- of the statistics of a batch -------------------------------------------------------------------------------------
+
+
 def vicreg(z1: Tensor, z2: Tensor, *, inv: float = 25.0, std: float = 25.0, cov: float = 1.0) -> Tensor:
-    """inv·MSE + std·hinge + cov·covariance of two views' embeddings, each (N, D).
+    """inv·MSE + std·hinge + cov·covariance of two views' embeddings, each (N, D), over the global batch.
 
     hinge = mean over dims of relu(1 − sqrt(var + 1e-4)), unbiased variance, averaged over the two views; covariance =
     sum of squared off-diagonal entries / D, denominator N − 1, summed over the views. Source: facebookresearch/vicreg.
@@ -93,12 +103,138 @@ def vicreg_parts(
     z1: Tensor, z2: Tensor, *, inv: float = 25.0, std: float = 25.0, cov: float = 1.0
 ) -> dict[str, Tensor]:
     """`loss`, `inv`, `std` and `cov` of `vicreg`."""
-    z1, z2 = _at_least_float32(z1), _at_least_float32(z2)
+    z1, z2 = _pair(z1, z2)
+    _global_batch(z1, least=2)
+    z1, z2 = ranks.gather(z1, 0), ranks.gather(z2, 0)
     invariance = (z1 - z2).square().mean()
     hinge = (_std_hinge(z1) + _std_hinge(z2)) / 2
     covariance = _off_diagonal_covariance(z1) + _off_diagonal_covariance(z2)
     loss = inv * invariance + std * hinge + cov * covariance
     return {"loss": loss, "inv": invariance, "std": hinge, "cov": covariance}
+
+
+def _std_hinge(z: Tensor) -> Tensor:
+    return torch.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+
+
+def _off_diagonal_covariance(z: Tensor) -> Tensor:
+    n, d = z.shape
+    centred = z - z.mean(0)
+    return _off_diagonal(_product(centred.T, centred) / (n - 1)) / d
+
+
+def barlow_twins(z1: Tensor, z2: Tensor, *, off_diagonal: float = 0.0051) -> Tensor:
+    """Σ (C_ii − 1)² + off_diagonal·Σ_{i≠j} C_ij², C (D, D) the cross-correlation of two views' projections (N, D).
+
+    C = BN(z1)ᵀ·BN(z2) / N over the global batch; BN without affine: biased variance + 1e-5.
+    Source: facebookresearch/barlowtwins, main.py.
+    """
+    return barlow_twins_parts(z1, z2, off_diagonal=off_diagonal)["loss"]
+
+
+def barlow_twins_parts(z1: Tensor, z2: Tensor, *, off_diagonal: float = 0.0051) -> dict[str, Tensor]:
+    """`loss`, `on` (the diagonal's term) and `off` of `barlow_twins`."""
+    z1, z2 = _pair(z1, z2)
+    n = _global_batch(z1, least=2)
+    correlation = ranks.total(_product(_standardised(z1, n).T, _standardised(z2, n))) / n
+    on, off = (correlation.diagonal() - 1).square().sum(), _off_diagonal(correlation)
+    return {"loss": on + off_diagonal * off, "on": on, "off": off}
+
+
+def _standardised(z: Tensor, n: int) -> Tensor:
+    """Every dim at mean 0 and variance 1 over the n rows of all ranks."""
+    centred = z - ranks.total(z.sum(0)) / n
+    variance = ranks.total(centred.square().sum(0)) / n
+    return centred * (variance + 1e-5).rsqrt()
+
+
+def _off_diagonal(square: Tensor) -> Tensor:
+    """The sum of squares off the diagonal."""
+    return square.square().sum() - square.diagonal().square().sum()
+
+
+# -- with negatives ---------------------------------------------------------------------------------------------------
+
+
+def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy of telling a row's other view from all other rows, by cosine / temperature, mean over the 2N rows.
+
+    z1, z2: (N, D) on each rank; the rows of all ranks are negatives, with gradient; a row is not compared with itself.
+    Source: google-research/simclr, objective.py, which sums the two directions: twice this mean.
+    """
+    z1, z2 = _pair(z1, z2)
+    _check_positive(temperature=temperature)
+    n, everywhere = len(z1), _global_batch(z1)
+    z = F.normalize(torch.stack([z1, z2]), dim=2)  # (2, n, D)
+    first = torch.arange(n, device=z.device) + n * ranks.rank()
+    own = torch.cat([first, first + everywhere])  # where this rank's rows stand among the 2N
+    logits = _product(z.flatten(0, 1), ranks.gather(z, 1).flatten(0, 1).T) / temperature  # (2n, 2N)
+    logits = logits.scatter(1, own.unsqueeze(1), -torch.inf)
+    return ranks.total(F.cross_entropy(logits, own.roll(n), reduction="sum")) / (2 * everywhere)
+
+
+def moco_v3(q: Tensor, k: Tensor, *, temperature: float) -> Tensor:
+    """2·temperature times the cross-entropy of telling a query's key from the keys of all ranks; one side.
+
+    q, k: (N, D), predictions and the momentum encoder's projections; cosine / temperature; no gradient to the keys.
+    Source: facebookresearch/moco-v3, moco/builder.py.
+    """
+    q, k = _pair(q, k.detach())
+    _check_positive(temperature=temperature)
+    _global_batch(q)
+    keys = ranks.gather(F.normalize(k, dim=1), 0)  # (N of all ranks, D)
+    wanted = torch.arange(len(q), device=q.device) + len(q) * ranks.rank()
+    logits = _product(F.normalize(q, dim=1), keys.T) / temperature
+    return 2 * temperature * F.cross_entropy(logits, wanted)
+
+
+# -- without negatives ------------------------------------------------------------------------------------------------
+
+
+def byol(p: Tensor, z: Tensor) -> Tensor:
+    """Mean of 2 − 2·cos(p, z) over (N, D): the squared distance on the sphere; one side. z gets a gradient, if it asks.
+
+    Source: deepmind-research, byol/byol_experiment.py, which stops the gradient of z before.
+    """
+    p, z = _pair(p, z)
+    return (2 - 2 * F.cosine_similarity(p, z, dim=1)).mean()
+
+
+def simsiam(p: Tensor, z: Tensor) -> Tensor:
+    """−cos(p, z), mean over (N, D); one side. No gradient to z. Source: facebookresearch/simsiam, main_simsiam.py."""
+    p, z = _pair(p, z.detach())
+    return -F.cosine_similarity(p, z, dim=1).mean()
+
+
+def dino(
+    student: Tensor, teacher: Tensor, *, center: Tensor, student_temp: float, teacher_temp: float | Tensor
+) -> Tensor:
+    """Cross-entropy of the student's distribution against the teacher's, mean over one pair of views' logits (N, K).
+
+    They are softmax((teacher − center) / teacher_temp), without gradient, and softmax(student / student_temp); center:
+    (K,) or (1, K). Source: facebookresearch/dino, main_dino.py.
+    """
+    return dino_parts(student, teacher, center=center, student_temp=student_temp, teacher_temp=teacher_temp)["loss"]
+
+
+def dino_parts(
+    student: Tensor, teacher: Tensor, *, center: Tensor, student_temp: float, teacher_temp: float | Tensor
+) -> dict[str, Tensor]:
+    """`loss` = `entropy` + `kl`, and `information`, all in nats.
+
+    entropy: of the teacher's distributions, mean; ln K where they are uniform. kl: from the teacher's to the student's.
+    information: what the teacher's distribution tells about which of the N images it is of, from 0 to the least of ln N
+    and ln K; 0 where it is the same for all, uniform or not.
+    """
+    student, teacher = _pair(student, teacher.detach())
+    _check_positive(student_temp=student_temp)
+    target = (teacher - center.detach()) / teacher_temp
+    p, log_p, log_q = target.softmax(1), target.log_softmax(1), (student / student_temp).log_softmax(1)
+    loss = -(p * log_q).sum(1).mean()
+    entropy = -(p * log_p).sum(1).mean()
+    mean = p.mean(0)
+    information = -torch.special.xlogy(mean, mean).sum() - entropy
+    return {"loss": loss, "entropy": entropy, "kl": loss.detach() - entropy, "information": information}
 
 
 def masked_smooth_l1(pred: Tensor, target: Tensor, *, beta: float) -> Tensor:
@@ -109,15 +245,34 @@ def masked_smooth_l1(pred: Tensor, target: Tensor, *, beta: float) -> Tensor:
     return F.smooth_l1_loss(_at_least_float32(pred), _at_least_float32(target), beta=beta)
 
 
-def _std_hinge(z: Tensor) -> Tensor:
-    return torch.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+# -- what all share ---------------------------------------------------------------------------------------------------
 
 
-def _off_diagonal_covariance(z: Tensor) -> Tensor:
-    n, d = z.shape
-    centred = z - z.mean(0)
-    covariance = centred.T @ centred / (n - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / d
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 at least. ValueError unless they are of one shape (N, D)."""
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(f"the loss takes two tensors of one shape (N, D), not {tuple(a.shape)} and {tuple(b.shape)}")
+    return _at_least_float32(a), _at_least_float32(b)
+
+
+def _global_batch(z: Tensor, least: int = 1) -> int:
+    """The rows of all ranks. ValueError where there are fewer than `least`, or ranks hold unequal numbers."""
+    n = ranks.global_batch(len(z), z.device)
+    if n < least:
+        raise ValueError(f"the loss takes the statistics of {least} images at least, not of {n}")
+    return n
+
+
+def _check_positive(**temperatures: float) -> None:
+    for name, value in temperatures.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, not {value}")
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a·b in their own dtype: autocast would take a matrix product to bf16."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
 
 
 def _at_least_float32(z: Tensor) -> Tensor:
