@@ -36,6 +36,7 @@ from lejepa.config import ProbeConfig
 PROTOCOL = "frozen-2"
 RIDGES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # strong to weak: each fit starts from the one before
 _MOST_AXES = 4096  # numbers of images or features up to which the linear probe is solved in principal axes
+_ROWS = 1 << 14  # images turned into principal axes at a time
 _BLOCK = 1 << 24  # similarities or logits that exist at a time, elements: 64 MB
 
 
@@ -99,8 +100,7 @@ def linear_probe(
     axes = None  # of thousands of pixels they would cost more than they save
     if min(train.x.shape) <= _MOST_AXES:
         axes = logistic.principal_axes(train.x.unsqueeze(0)).squeeze(0)  # (D, r)
-    turned = [f.x if axes is None else f.x @ axes for f in (train, selection, query)]
-    x, chosen, asked = (F.pad(part, (0, 1), value=1.0) for part in turned)  # (N, r + 1): the last column is the bias
+    x, chosen, asked = (_with_bias(f.x, axes) for f in (train, selection, query))  # (N, r + 1)
     penalised = torch.ones(x.shape[1], device=x.device)
     penalised[-1] = 0
     best: tuple[float, float, Tensor | None] = (-1.0, ridges[0], None)
@@ -113,6 +113,14 @@ def linear_probe(
     _, ridge, weight = best
     assert weight is not None
     return accuracy(F.linear(asked, weight[0]), query.y), ridge
+
+
+def _with_bias(x: Tensor, axes: Tensor | None) -> Tensor:
+    """x (N, D) in these axes (D, r), and a last column of ones: (N, r + 1)."""
+    turned = torch.ones(len(x), 1 + (x if axes is None else axes).shape[1], device=x.device)
+    for part, out in zip(x.split(_ROWS), turned.split(_ROWS), strict=True):
+        out[:, :-1] = part if axes is None else part @ axes
+    return turned
 
 
 def knn(train: Features, query: Features, classes: int, *, k: int, temperature: float) -> float:
@@ -140,8 +148,8 @@ def k_shot(train: Features, query: Features, classes: int, *, shots: int, draws:
         axes = logistic.principal_axes(x)
         penalty = torch.full((axes.shape[-1],), 1 / n, device=x.device)
         weight = logistic.fit(x @ axes, train.y[rows], penalty, classes) @ axes.mT  # (draws, classes, D)
-        logits = query.x @ weight.mT  # (draws, Nq, classes)
-        right += accuracy(logits, query.y.expand(len(rows), -1)) * len(rows)
+        logits = F.linear(query.x, weight.flatten(0, 1)).view(len(query.y), len(rows), classes)
+        right += accuracy(logits, query.y.unsqueeze(1)) * len(rows)
     return right / draws
 
 
