@@ -1,16 +1,19 @@
 """What SIGReg costs: forward and backward, against other formulations and against the bare projections.
 
-    python benchmarks/sigreg.py [--sizes VxNxDxM ...] [--threads 1 2] [--rounds 15] [--compiled]
+    python benchmarks/sigreg.py [--sizes VxNxDxM ...] [--threads 1 2] [--rounds 15] [--compiled] [--device cuda]
     python benchmarks/sigreg.py --figure docs/figures/slices.svg
 
 Rows: `projections`, the two matrix products that no sliced test can do without (the floor); `official`, the formulation
-of the paper's package with its N × M × knots arrays; `official compiled`, the same under torch.compile; `lightly`,
-where it is installed (extra `bench`); `sliced` and `exact`, ours. All rows of a size are measured in turns within one
-run. Peak memory is what a step allocates at most beyond its input; cold start is the first call. Measures, never
-asserts. --figure draws instead how value and gradient of the slices scatter around their exact limit.
+of the paper's package with its N × M × knots arrays; `lightly`, where it is installed (extra `bench`); `sliced` and
+`exact`, ours; on a GPU, where `sliced` goes through Triton, also `sliced, no Triton`. --compiled adds `official` and
+`sliced` under torch.compile (the latter takes minutes to start, for nothing). All rows of a size are measured in turns
+within one run. Peak memory is what a step allocates at most beyond its input; cold start is the first call, with the
+compilation of kernels that are not yet in their cache. Measures, never asserts. --figure draws instead how value and
+gradient of the slices scatter around their exact limit.
 """
 
 import argparse
+import inspect
 import platform
 import statistics
 import time
@@ -23,22 +26,24 @@ from rich.table import Table
 from torch import Tensor
 from torch.profiler import profile
 
-from lejepa.sigreg import SIGReg
+from lejepa.harmonics import Harmonics
+from lejepa.sigreg import EppsPulley, SIGReg
 
 Step = Callable[[Tensor], object]
 SIZES = ["8x128x128x1024", "2x256x64x256", "2x512x256x1024", "2x1024x128x1024"]
+CUDA_SIZES = [*SIZES, "8x512x512x4096"]
 FLOOR, OURS = "projections", "sliced"
 
 
-def official(slices: int) -> Callable[[Tensor], Tensor]:
+def official(slices: int, device: str) -> Callable[[Tensor], Tensor]:
     """cos and sin of an (…, N, M, knots) array, the trapezoid rule on [0, 3] doubled."""
-    t = torch.linspace(0, 3, 17)
+    t = torch.linspace(0, 3, 17, device=device)
     phi = torch.exp(-t.square() / 2)
     weight = torch.full_like(t, 2 * 3 / 16)
     weight[[0, -1]] /= 2
 
     def loss(z: Tensor) -> Tensor:
-        directions = torch.nn.functional.normalize(torch.randn(z.shape[-1], slices), dim=0)
+        directions = torch.nn.functional.normalize(torch.randn(z.shape[-1], slices, device=device), dim=0)
         angles = (z @ directions).unsqueeze(-1) * t
         gap = (angles.cos().mean(-3) - phi).square() + angles.sin().mean(-3).square()
         return ((gap @ (weight * phi)) * z.shape[-2]).mean()
@@ -46,48 +51,72 @@ def official(slices: int) -> Callable[[Tensor], Tensor]:
     return loss
 
 
-def projections(slices: int) -> Step:
+def projections(slices: int, device: str) -> Step:
     def step(z: Tensor) -> Tensor:
         with torch.no_grad():
-            directions = torch.randn(z.shape[-1], slices)
+            directions = torch.randn(z.shape[-1], slices, device=device)
             return (z @ directions) @ directions.t()
 
     return step
+
+
+class WithoutTriton(EppsPulley):
+    """Evaluated by torch's own operations on any device."""
+
+    def harmonics(self, n: int, like: Tensor) -> Harmonics:
+        return Harmonics(self.t, self.phi, self.weight, n, n, like)
 
 
 def forward_and_backward(loss: Callable[[Tensor], Tensor]) -> Step:
     return lambda z: loss(z).backward()
 
 
-def steps(slices: int, compiled: bool) -> dict[str, Step]:
+def steps(slices: int, compiled: bool, device: str) -> dict[str, Step]:
     sliced, exact = SIGReg(slices), SIGReg("exact")
     found: dict[str, Step] = {
-        FLOOR: projections(slices),
-        "official": forward_and_backward(official(slices)),
+        FLOOR: projections(slices, device),
+        "official": forward_and_backward(official(slices, device)),
         OURS: forward_and_backward(lambda z: sliced(z, step=0)),
         "exact": forward_and_backward(lambda z: exact(z, step=0)),
     }
+    if device == "cuda":
+        plain = SIGReg(slices, WithoutTriton())
+        found["sliced, no Triton"] = forward_and_backward(lambda z: plain(z, step=0))
     try:
         from lightly.loss import SIGReg as Lightly
     except ImportError:
         pass
     else:
-        found["lightly"] = forward_and_backward(Lightly(num_vectors=slices))
+        found["lightly"] = forward_and_backward(Lightly(num_vectors=slices).to(device))
     if compiled:
-        found["official compiled"] = forward_and_backward(torch.compile(official(slices)))
+        found["official, compiled"] = forward_and_backward(torch.compile(official(slices, device)))
+        traced = torch.compile(inspect.unwrap(SIGReg.forward))  # the loss by itself asks the compiler to leave it alone
+        found["sliced, compiled"] = forward_and_backward(lambda z: traced(sliced, z, step=0))
     return found
 
 
 def seconds(step: Step, z: Tensor) -> float:
     x = z.clone().requires_grad_()
+    wait(z)
     start = time.perf_counter()
     step(x)
+    wait(z)
     return time.perf_counter() - start
+
+
+def wait(z: Tensor) -> None:
+    if z.is_cuda:
+        torch.cuda.synchronize()
 
 
 def peak_megabytes(step: Step, z: Tensor) -> float:
     """The high-water mark of torch's allocations in one step, the gradient among them."""
     x = z.clone().requires_grad_()
+    if z.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step(x)
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
     with profile(profile_memory=True) as profiler:
         step(x)
     now = peak = 0
@@ -99,11 +128,11 @@ def peak_megabytes(step: Step, z: Tensor) -> float:
     return peak / 1e6
 
 
-def measure(size: str, threads: int, rounds: int, compiled: bool) -> Table:
+def measure(size: str, threads: int, rounds: int, compiled: bool, device: str) -> Table:
     views, n, dim, slices = (int(part) for part in size.split("x"))
     torch.set_num_threads(threads)
-    z = torch.randn(views, n, dim)
-    rows = steps(slices, compiled)
+    z = torch.randn(views, n, dim, device=device)
+    rows = steps(slices, compiled, device)
     cold = {name: seconds(step, z) for name, step in rows.items()}
     peak = {name: peak_megabytes(step, z) for name, step in rows.items()}
     times: dict[str, list[float]] = {name: [] for name in rows}
@@ -113,7 +142,8 @@ def measure(size: str, threads: int, rounds: int, compiled: bool) -> Table:
     best, middle = ({name: of(t) for name, t in times.items()} for of in (min, statistics.median))
 
     projected = views * n * slices * 4 / 1e6
-    table = Table(title=f"(V, N, D, M) = ({views}, {n}, {dim}, {slices}), {threads} thread(s), n = {rounds}; "
+    where = "GPU" if device == "cuda" else f"{threads} thread(s)"
+    table = Table(title=f"(V, N, D, M) = ({views}, {n}, {dim}, {slices}), {where}, n = {rounds}; "
                   f"projected embeddings {projected:.1f} MB", title_justify="left")  # fmt: skip
     for column in ("", "median ms", "minimum ms", "× sliced", "× floor", "peak MB", "cold start s"):
         table.add_column(column, justify="right" if column else "left")
@@ -168,21 +198,23 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="VxNxDxM")
+    parser.add_argument("--sizes", nargs="+", metavar="VxNxDxM")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--compiled", action="store_true", help="also the official formulation under torch.compile")
+    parser.add_argument("--compiled", action="store_true", help="also `official` and `sliced` under torch.compile")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--figure", type=Path, metavar="SVG", help="draw slices against the exact limit, and end")
     chosen = parser.parse_args()
     if chosen.figure:
         draw_slices(chosen.figure)
         return
     console = Console(width=110)
-    console.print(f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}; "
-                  "ratios of minima")  # fmt: skip
+    gpu = chosen.device == "cuda"
+    machine = torch.cuda.get_device_name() if gpu else f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    console.print(f"{machine}, torch {torch.__version__}; ratios of minima")
     for threads in chosen.threads:
-        for size in chosen.sizes:
-            console.print(measure(size, threads, chosen.rounds, chosen.compiled))
+        for size in chosen.sizes or (CUDA_SIZES if gpu else SIZES):
+            console.print(measure(size, threads, chosen.rounds, chosen.compiled, chosen.device))
 
 
 if __name__ == "__main__":

@@ -249,6 +249,7 @@ def _at_least_float32(z: Tensor) -> Tensor:
 def _finite(value: Tensor, samples: Tensor) -> Tensor:
     """The value; NotFinite where it is not, which NaN, infinity and overflow among the samples all bring about."""
     if not value.is_cuda and not value.isfinite().all():
+        samples = samples.detach()
         bad = int((~samples.isfinite()).sum())
         raise NotFinite(f"samples must be finite, and {bad} of {samples.numel()} are not" if bad else
                         f"samples up to {float(samples.abs().max()):.3g} overflow {samples.dtype}")  # fmt: skip

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lejepa.sigreg import EppsPulley
+
 pytest.importorskip("triton", reason="Triton comes with torch's builds for CUDA only")
 WORKER = Path(__file__).with_name("triton_worker.py")
 
@@ -24,7 +26,7 @@ def test_the_kernels_give_value_and_gradient_of_the_cpu_in_float64(tmp_path: Pat
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = torch.load(tmp_path / "readings.pt")
-    for name, (value, gradient) in worker.readings(torch.float64).items():
+    for name, (value, gradient) in worker.readings(EppsPulley, torch.float64).items():
         torch.testing.assert_close(found[name][0].double(), value, rtol=1e-5, atol=0, msg=name)
         assert (found[name][1] - gradient).norm() < 1e-5 * gradient.norm(), name
 
