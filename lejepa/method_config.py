@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 from lejepa import masked_config
+from lejepa.masked_config import Data2vecConfig, MaeConfig
 from lejepa.masked_config import IjepaConfig as IjepaConfig
 from lejepa.part import Part, Positive, Probability
 
@@ -79,9 +80,10 @@ class PixelsConfig(Part):
 
 
 MethodConfig = Annotated[
-    LejepaConfig | VicregConfig | IjepaConfig | RandomConfig | PixelsConfig, Field(discriminator="name")
+    LejepaConfig | VicregConfig | IjepaConfig | Data2vecConfig | MaeConfig | RandomConfig | PixelsConfig,
+    Field(discriminator="name"),
 ]
-METHODS = ("lejepa", "vicreg", "ijepa", "random", "pixels")
+METHODS = ("lejepa", "vicreg", "ijepa", "data2vec", "mae", "random", "pixels")
 FLOORS = frozenset({"random", "pixels"})  # nothing is trained: one evaluation, no epochs
 
 # What a method asks of other parts of the config where they leave it open.

@@ -12,14 +12,11 @@ from lejepa.averaging import follow
 from lejepa.config import TrainConfig
 from lejepa.losses import masked_smooth_l1
 from lejepa.masked_config import IjepaConfig
-from lejepa.masks import multiblock
+from lejepa.masks import mask_generator, multiblock, of_rank
 from lejepa.methods.base import Method
-from lejepa.seeding import generator
 from lejepa.view_config import ViewsConfig
 from lejepa.views import Views
 from lejepa.vit import SmallViT, pick, sincos_positions
-
-_MASKS = 3  # what the generator is for
 
 
 class Ijepa(Method):
@@ -50,9 +47,8 @@ class Ijepa(Method):
     def forward(self, views: Views, step: int) -> dict[str, Tensor]:
         images = views.globals[0]
         everywhere = len(images) * ranks.world_size()  # the masks of all ranks are cut to one length
-        masks = multiblock(self.options, everywhere, self.grid, generator(self.config.seed, _MASKS, step))
-        context_index = masks.context.chunk(ranks.world_size())[ranks.rank()].to(images.device)
-        target_index = masks.targets.chunk(ranks.world_size(), 1)[ranks.rank()].to(images.device)
+        masks = multiblock(self.options, everywhere, self.grid, mask_generator(self.config.seed, step))
+        context_index, target_index = of_rank(masks.context, images), of_rank(masks.targets, images, dim=1)
         with torch.no_grad():
             teacher = self.target.tokens(images)
             self.seen = teacher.mean(1)
@@ -74,17 +70,20 @@ class Ijepa(Method):
 
 
 class Predictor(nn.Module):
-    """A narrow ViT from the context's tokens to those of one target block, (B, K, D) → (B, L, D)."""
+    """A narrow ViT from the tokens that are seen to `out` features at places that are not, (B, K, D) → (B, L, out).
+
+    Of I-JEPA one target block, of MAE (its decoder) all masked patches. out: D where it is left out.
+    """
 
     positions: Tensor
 
-    def __init__(self, dim: int, width: int, depth: int, grid: int) -> None:
+    def __init__(self, dim: int, width: int, depth: int, grid: int, out: int | None = None) -> None:
         super().__init__()
         self.into = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, width), std=0.02))
         self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
         self.blocks = nn.Sequential(*(Block(width, max(1, width // 32), qkv_bias=True) for _ in range(depth)))
-        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, dim)
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, out or dim)
 
     def forward(self, context: Tensor, context_index: Tensor, target_index: Tensor) -> Tensor:
         """context_index (B, K) and target_index (B, L): where the tokens stand."""
