@@ -1,15 +1,16 @@
 """What SIGReg costs: forward and backward, against other formulations and against the bare projections.
 
-    python benchmarks/sigreg.py [--sizes VxNxDxM ...] [--threads 1 2] [--rounds 15] [--compiled] [--device cuda]
+    python benchmarks/sigreg.py [--sizes VxNxDxM ...] [--threads 1 2] [--rounds 15] [--compiled official sliced]
+                                [--device cuda]
     python benchmarks/sigreg.py --figure docs/figures/slices.svg
 
 Rows: `projections`, the two matrix products that no sliced test can do without (the floor); `official`, the formulation
 of the paper's package with its N × M × knots arrays; `lightly`, where it is installed (extra `bench`); `sliced` and
-`exact`, ours; on a GPU, where `sliced` goes through Triton, also `sliced, no Triton`. --compiled adds `official` and
-`sliced` under torch.compile (the latter takes minutes to start, for nothing). All rows of a size are measured in turns
-within one run. Peak memory is what a step allocates at most beyond its input; cold start is the first call, with the
-compilation of kernels that are not yet in their cache. Measures, never asserts. --figure draws instead how value and
-gradient of the slices scatter around their exact limit.
+`exact`, ours; on a GPU, where `sliced` goes through Triton, also `sliced, no Triton`. --compiled adds rows
+under torch.compile (`sliced` takes minutes to start, for nothing). All rows of a size are measured in turns within one
+run. Peak memory is what a step allocates at most beyond its input; cold start is the first call, with the compilation
+of kernels that are not yet in their cache. Measures, never asserts. --figure draws instead how value and gradient of
+the slices scatter around their exact limit.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def forward_and_backward(loss: Callable[[Tensor], Tensor]) -> Step:
     return lambda z: loss(z).backward()
 
 
-def steps(slices: int, compiled: bool, device: str) -> dict[str, Step]:
+def steps(slices: int, compiled: list[str], device: str) -> dict[str, Step]:
     sliced, exact = SIGReg(slices), SIGReg("exact")
     found: dict[str, Step] = {
         FLOOR: projections(slices, device),
@@ -88,8 +89,9 @@ def steps(slices: int, compiled: bool, device: str) -> dict[str, Step]:
         pass
     else:
         found["lightly"] = forward_and_backward(Lightly(num_vectors=slices).to(device))
-    if compiled:
+    if "official" in compiled:
         found["official, compiled"] = forward_and_backward(torch.compile(official(slices, device)))
+    if "sliced" in compiled:
         traced = torch.compile(inspect.unwrap(SIGReg.forward))  # the loss by itself asks the compiler to leave it alone
         found["sliced, compiled"] = forward_and_backward(lambda z: traced(sliced, z, step=0))
     return found
@@ -128,7 +130,7 @@ def peak_megabytes(step: Step, z: Tensor) -> float:
     return peak / 1e6
 
 
-def measure(size: str, threads: int, rounds: int, compiled: bool, device: str) -> Table:
+def measure(size: str, threads: int, rounds: int, compiled: list[str], device: str) -> Table:
     views, n, dim, slices = (int(part) for part in size.split("x"))
     torch.set_num_threads(threads)
     z = torch.randn(views, n, dim, device=device)
@@ -201,7 +203,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", metavar="VxNxDxM")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--compiled", action="store_true", help="also `official` and `sliced` under torch.compile")
+    parser.add_argument("--compiled", nargs="+", default=[], choices=["official", "sliced"], help="under torch.compile")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--figure", type=Path, metavar="SVG", help="draw slices against the exact limit, and end")
     chosen = parser.parse_args()
