@@ -46,19 +46,14 @@ class Split:
 
     @property
     def images(self) -> Tensor:
-        """All images (N, C, S, S) uint8; a copy in memory from the first use on, where the split is not in one piece.
+        """All images (N, C, S, S) uint8, in memory; from the first use on they are what `take` takes from.
 
         Raises DataError where images are kept encoded: they may be many and large.
         """
         if isinstance(self._store, Encoded):
             raise DataError("these images are kept encoded (data.decode: workers); read them in batches")
-        if isinstance(self._store, Mapped):
-            self._store = self._store.tensor
-        if self._rows is not None:
-            first, last = int(self._rows[0]), int(self._rows[-1])
-            in_one_piece = torch.equal(self._rows, torch.arange(first, first + len(self._rows)))
-            self._store = self._store[first : last + 1] if in_one_piece else self._store[self._rows]
-            self._rows = None
+        if self._rows is not None or isinstance(self._store, Mapped):
+            self._store, self._rows = self.take(torch.arange(len(self))), None
         return self._store
 
 
@@ -168,7 +163,7 @@ def _digits(side: int) -> Stored:
 
 def _find(config: DataConfig) -> Source:
     """Parquet or class folders of that name first; torchvision's layout next; a download last. Raises DataError."""
-    name, root = config.name, config.root
+    name, root = config.name, config.root or DataConfig(name=config.name).root
     assert root is not None
     folder = root / name
     if folder.is_file() and folder.suffix == ".parquet":

@@ -37,20 +37,16 @@ class Mapped:
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
         self.path, self.shape = path, shape
-        self._tensor: Tensor | None = None
-
-    @property
-    def tensor(self) -> Tensor:
-        """uint8; what is written into it stays in this process."""
-        if self._tensor is None:
-            self._tensor = torch.from_numpy(np.memmap(self.path, np.uint8, "c", shape=self.shape))
-        return self._tensor
+        self._open: np.ndarray | None = None
 
     def take(self, rows: Tensor) -> Tensor:
-        return self.tensor[rows]
+        """(n, 3, S, S) uint8, a copy."""
+        if self._open is None:
+            self._open = np.asarray(np.memmap(self.path, np.uint8, "r", shape=self.shape))
+        return torch.from_numpy(self._open.take(rows.numpy(), axis=0))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tensor": None}
+        return {**self.__dict__, "_open": None}
 
 
 class Encoded:
@@ -189,7 +185,7 @@ def _build(folder: Path, source: Source, side: int, encoded: bool, share: float)
     names, splits, ends, unreadable = [], [], [], []
     size = 0
     with (folder / ("encoded.bin" if encoded else "images.u8")).open("wb") as out:
-        for row, kept in _kept(listing, keep, _threads(source, listing), f"preparing {source.name}"):
+        for row, kept in _kept(listing, keep, _threads(listing), f"preparing {source.name}"):
             if isinstance(kept, Unreadable):
                 unreadable.append((row.where, str(kept)))
                 continue
@@ -243,9 +239,9 @@ def _kept(
         pool.shutdown(cancel_futures=True)
 
 
-def _threads(source: Source, listing: Listing) -> int:
+def _threads(listing: Listing) -> int:
     """A thread per core; one for small images, whose decoding is mostly Python (CIFAR: 6.6 s of CPU, 9.3 s by two)."""
-    if source.stored_bytes < listing.count * _SMALL:
+    if listing.bytes < listing.count * _SMALL:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -268,7 +264,7 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _check_space(folder: Path, source: Source, listing: Listing, side: int, encoded: bool) -> None:
-    kept_as_they_are = source.stored_bytes if source.kind == "packed" else 0
+    kept_as_they_are = listing.bytes if source.kind == "packed" else 0
     need = kept_as_they_are if encoded else listing.count * 3 * side * side
     free = shutil.disk_usage(folder).free
     if need > free:

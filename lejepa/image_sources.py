@@ -34,6 +34,7 @@ class Row(NamedTuple):
 class Listing:
     rows: Iterator[Row]
     count: int
+    bytes: int  # of all items, as they are
     classes: tuple[str, ...] | None = None  # in the order of their numbers; None: sorted
 
 
@@ -43,7 +44,6 @@ class Source:
     folder: Path
     content: str  # digest of the files, and of how they are decoded
     kind: Literal["files", "packed", "arrays"]  # images in files of their own, many to a file, or not encoded
-    stored_bytes: int  # of the files
     open: Callable[[], Listing]
 
 
@@ -53,8 +53,8 @@ def digest(value: object) -> str:
 
 def cache_folder() -> Path:
     """$LEJEPA_CACHE, or `lejepa` under the user's cache folder."""
-    base = os.environ.get("LEJEPA_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lejepa"
+    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("LEJEPA_CACHE") or f"{user}/lejepa").expanduser().absolute()
 
 
 # -- class folders and Parquet ----------------------------------------------------------------------------------------
@@ -71,16 +71,16 @@ def files_under(folder: Path) -> list[str]:
 
 
 def parquet_source(name: str, folder: Path, files: list[str]) -> Source:
-    what, size = content(folder, files)
-    return Source(name, folder, what, "packed", size, lambda: _open_parquet(folder, files))
+    what, _ = content(folder, files)
+    return Source(name, folder, what, "packed", lambda: _open_parquet(folder, files))
 
 
 def class_folder_source(name: str, folder: Path, files: list[str]) -> Source | None:
     """None without images."""
     images = [file for file in files if file.lower().endswith(_IMAGE_SUFFIXES)]
     what, size = content(folder, images)
-    listing = lambda: Listing(_class_folder_rows(folder, images), len(images))  # noqa: E731
-    return Source(name, folder, what, "files", size, listing) if images else None
+    listing = lambda: Listing(_class_folder_rows(folder, images), len(images), size)  # noqa: E731
+    return Source(name, folder, what, "files", listing) if images else None
 
 
 def _class_folder_rows(folder: Path, files: list[str]) -> Iterator[Row]:
@@ -108,7 +108,9 @@ def _open_parquet(folder: Path, files: list[str]) -> Listing:
         (file, table, _split_of(file, folder), *_columns(table.schema_arrow, folder / file)) for file, table in opened
     ]
     rows = (row for plan in plans for row in _parquet_rows(folder, *plan))
-    return Listing(rows, sum(table.metadata.num_rows for _, table in opened))
+    tables = [table.metadata for _, table in opened]
+    groups = [table.row_group(i) for table in tables for i in range(table.num_row_groups)]
+    return Listing(rows, sum(table.num_rows for table in tables), sum(group.total_byte_size for group in groups))
 
 
 def _parquet_rows(folder: Path, file: str, table: Any, split: str, image: str, label: str) -> Iterator[Row]:

@@ -1,6 +1,8 @@
 """Batches of images, read (and decoded) ahead by other processes where there are any."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,6 +45,7 @@ def _loader(split: Split, order: Sequence[Tensor], workers: int, pin: bool) -> D
         num_workers=min(workers, len(order)),
         pin_memory=pin,
         multiprocessing_context=_context(),
+        worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # else it draws from the global one, and workers would change a training
     )
 
@@ -53,6 +56,18 @@ class _Batches(Dataset[Tensor]):
 
     def __getitem__(self, index: np.ndarray) -> Tensor:
         return self.split.take(torch.from_numpy(index))
+
+
+def _end_with_parent(_: int) -> None:
+    """A worker looks for its parent's end by its parent's pid, which is the fork server's, and would outlive a kill."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _context() -> Any:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -71,15 +71,11 @@ def fills(name: str, found: Path, folder: Path) -> bool:
 def source(name: str, folder: Path) -> Source:
     """A data set whose layout lies under `folder`. What is read is what torchvision finds there."""
     known = KNOWN[name]
-    found = [
-        f"{part}/{file}" if (folder / part).is_dir() else part
-        for part in known.layout
-        for file in (files_under(folder / part) if (folder / part).is_dir() else [part])
-    ]
+    parts = [(part, files_under(folder / part) if (folder / part).is_dir() else None) for part in known.layout]
+    found = [name for part, files in parts for name in ([part] if files is None else [f"{part}/{f}" for f in files])]
     what, size = content(folder, [file for file in found if not file.endswith(_ARCHIVES)])
-    return Source(
-        name, folder, what, "arrays" if known.images == "data" else "files", size, lambda: _open(name, folder)
-    )
+    kind: Literal["arrays", "files"] = "arrays" if known.images == "data" else "files"
+    return Source(name, folder, what, kind, lambda: _open(name, folder, size))
 
 
 def fetch(name: str, root: Path) -> Path:
@@ -114,7 +110,7 @@ def _class(name: str) -> Any:
     return getattr(torchvision.datasets, KNOWN[name].cls)
 
 
-def _open(name: str, folder: Path) -> Listing:
+def _open(name: str, folder: Path, size: int) -> Listing:
     known = KNOWN[name]
     parts = {}
     for split in ("train", "val", "test"):
@@ -128,7 +124,7 @@ def _open(name: str, folder: Path) -> Listing:
                 ) from error
     classes = _classes(parts["train"])
     rows = (row for split, data in parts.items() for row in _rows(known, split, data, folder, classes))
-    return Listing(rows, sum(len(data) for data in parts.values()), classes)
+    return Listing(rows, sum(len(data) for data in parts.values()), size, classes)
 
 
 def _classes(data: Any) -> tuple[str, ...] | None:

@@ -98,10 +98,38 @@ def test_parquet_and_class_folders_with_the_same_images_agree(tmp_path: Path) ->
     assert any(np.array_equal(image.numpy(), expected) for image in table.test.images)
 
 
+def test_a_single_parquet_file_may_be_the_data_set(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "mine.parquet", range(30))
+    data = load(DataConfig(name="mine.parquet", root=tmp_path, size=20, val_fraction=0.25))
+    assert [len(s) for s in (data.train, data.val, data.test)] == [18, 6, 6]
+
+
+def test_hidden_files_are_passed_over_and_links_followed(tmp_path: Path) -> None:
+    write_folder(tmp_path / "elsewhere", range(30))
+    (tmp_path / "pets").mkdir()
+    for number in range(3):
+        (tmp_path / "pets" / f"class{number}").symlink_to(tmp_path / "elsewhere" / f"class{number}")
+    (tmp_path / "elsewhere" / "class0" / "._000.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "pets" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "pets" / ".ipynb_checkpoints" / "000.png").write_bytes(png(0))
+    data = load(DataConfig(name="pets", root=tmp_path, size=20))
+    assert data.classes == ("class0", "class1", "class2")
+    assert len(data.train) + len(data.val) + len(data.test) == 30
+
+
+def test_a_data_set_beside_one_without_a_root_is_looked_for_where_data_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "pets", range(30))
+    monkeypatch.setenv("LEJEPA_DATA", str(tmp_path))
+    assert len(load(DataConfig(size=8).model_copy(update={"name": "pets"})).train) > 0
+
+
 def test_with_val_but_no_test_val_is_the_test(tmp_path: Path) -> None:
     write_folder(tmp_path / "net" / "train", range(30))
     write_folder(tmp_path / "net" / "val", range(30, 36))
     data = load(DataConfig(name="net", root=tmp_path, size=8, val_fraction=0.2))
+    assert data.protocol.endswith("val: 0.2 of train, drawn by class; test: the source's val")
     assert (len(data.train), len(data.val), len(data.test)) == (24, 6, 6)
 
 
@@ -131,12 +159,11 @@ def test_decoding_happens_once_and_nothing_half_written_is_used(tmp_path: Path) 
     assert entries() == [entry]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "pets", range(30))
-    (tmp_path / "locked").mkdir(mode=0o500)
-    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path / "locked" / "cache"))
-    with pytest.raises(DataError, match="LEJEPA_CACHE"):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"cannot write the image cache .*: Not a directory; set LEJEPA_CACHE"):
         load(DataConfig(name="pets", root=tmp_path, size=8))
 
 

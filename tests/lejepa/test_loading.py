@@ -2,9 +2,12 @@
 
 import io
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -86,6 +89,36 @@ def test_workers_end_when_the_iterator_is_closed_early(tmp_path: Path) -> None:
     assert len(multiprocessing.active_children()) == 2
     reading.close()
     assert not multiprocessing.active_children()
+
+
+TRAINING = """
+import multiprocessing, sys, time
+from pathlib import Path
+import torch
+from lejepa.config import DataConfig
+from lejepa.data import load
+from lejepa.loading import batches
+if __name__ == "__main__":
+    split = load(DataConfig(name="photos", root=Path(sys.argv[1]), size=16)).train
+    reading = batches(split, [torch.arange(4)] * 100, workers=2)
+    next(reading)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
+    folders(tmp_path)
+    (tmp_path / "training.py").write_text(TRAINING)
+    command = [sys.executable, str(tmp_path / "training.py"), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in training.stdout.readline().split()]
+        training.kill()
+    assert len(workers) == 2
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
 
 
 def test_batches_of_tensors_and_of_nothing(tmp_path: Path) -> None:
