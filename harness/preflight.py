@@ -17,6 +17,12 @@ def preflight(spec: SweepSpec, source: str) -> None:
         largest = max(other.batch_size for other in configs if other.data == config.data)
         if largest > images:
             raise SpecError(f"{source}: base.batch_size: {largest} is more than the {images} training images")
+    elsewhere = {c.data.model_copy(update={"name": name, "limit": None}) for c in configs for name in c.probe.transfer}
+    for data in elsewhere:
+        try:
+            load(data)
+        except DataError as error:
+            raise SpecError(f"{source}: base.probe.transfer: {error}") from None
     for config in {(c.method.name, c.encoder, c.data.size, c.views): c for c in configs}.values():
         try:
             check_encoder(config)
