@@ -21,6 +21,7 @@ def principal_axes(x: Tensor) -> Tensor:
     return x.mT @ (vectors * inverse.unsqueeze(-2))
 
 
+@torch.no_grad()  # the gradient is written down, not traced
 def fit(
     x: Tensor, y: Tensor, penalty: Tensor, classes: int, *, start: Tensor | None = None, steps: int = 100
 ) -> Tensor:
@@ -29,10 +30,11 @@ def fit(
     x: (B, n, r), quickest with uncorrelated columns. y: (B, n). penalty: (r,), at least 0; a column of ones without
     penalty is a bias. start: weights to begin with. At most `steps` iterations of L-BFGS.
     """
-    curvature = x.square().mean(-2) / classes + penalty  # of the loss at zero weights, (B, r)
+    mean_square = torch.linalg.vector_norm(x, dim=-2).square() / x.shape[1]
+    curvature = mean_square / classes + penalty  # of the loss at zero weights, (B, r)
     scale = curvature.clamp(min=1e-12).rsqrt().unsqueeze(-2)
     shape = (x.shape[0], classes, x.shape[2])
-    scaled = (torch.zeros(shape, device=x.device) if start is None else start / scale).requires_grad_()
+    scaled = torch.zeros(shape, device=x.device) if start is None else start / scale
     optimizer = torch.optim.LBFGS(
         [scaled],
         max_iter=steps,
@@ -42,7 +44,6 @@ def fit(
         line_search_fn="strong_wolfe",
     )
 
-    @torch.no_grad()
     def closure() -> float:
         weight = scaled * scale
         loss, gradient = _cross_entropy(x, y, weight)
@@ -50,7 +51,7 @@ def fit(
         return float(loss + (penalty * weight.square()).sum() / 2)
 
     optimizer.step(closure)
-    return scaled.detach() * scale
+    return scaled * scale
 
 
 def _cross_entropy(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,8 @@ knn. Neighbours by cosine similarity of the features, uncentred; the k nearest v
 shotK. K labels of every class, drawn `draws` times from the training labels (numpy's default_rng(0), class by class,
 draw by draw); logistic regression of scikit-learn's default strength (C = 1: ridge 1/n on the mean loss), no bias. Mean
 accuracy on query over the draws. Nothing is selected.
+
+To the protocol belong fine-tuning (lejepa/finetune.py) and the diagnostics (lejepa/diagnostics.py), each defined there.
 """
 
 import math
