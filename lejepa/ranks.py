@@ -56,6 +56,12 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def wait() -> None:
+    """Until every rank is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def global_batch(n: int, device: torch.device) -> int:
     """The images of all ranks together; ValueError on every rank alike where they hold unequal numbers."""
     world = world_size()

@@ -5,14 +5,15 @@
     for report in trainer: ...          # trains an epoch, evaluates on val, saves, yields
     trainer.test()                      # the one look at test
 
-Labels are used by the probes alone. Everything random is a function of (seed, epoch) or (seed, step), or lives in the
-checkpoint.
+Labels are used by the probes alone (and by the method `supervised`). Everything random is a function of seed, epoch and
+image, or of seed and step, or lives in the checkpoint. Under `ranks.joined` every rank runs the same lines on its part
+of each batch, and the training equals that of one process on the whole batch; rank 0 writes.
 """
 
+import copy
 import json
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,24 +21,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
-from lejepa import checkpoint, diagnostics, probes
+from lejepa import checkpoint, loading, probes, ranks, telemetry
+from lejepa.averaging import follow_all
 from lejepa.config import WHERE, TrainConfig
-from lejepa.data import DataError, Dataset, Split, load
+from lejepa.data import DataError, Dataset, load
+from lejepa.evaluation import Evaluation
 from lejepa.methods import build_method
-from lejepa.probes import Features, OnlineProbe
+from lejepa.methods.base import Method
+from lejepa.norms import synchronized
+from lejepa.optimizers import build_optimizer, schedule
+from lejepa.probes import OnlineProbe
+from lejepa.schedules import learning_rate, weight_decay
 from lejepa.seeding import generator, sample_keys
-from lejepa.sigreg import SIGReg
+from lejepa.sigreg import NotFinite
 from lejepa.views import Multicrop
 
-_ORDER = 1  # what a generator is for
+_ORDER, _RANK = 1, 2  # what a generator is for
 
 
 @dataclass(frozen=True)
 class EpochReport:
     epoch: int  # finished epochs, from 1
     metrics: dict[str, float]  # finite; equal for equal trainings, bit for bit
-    timing: dict[str, float]  # seconds and images per second; never equal
+    timing: dict[str, float]  # seconds, images per second, MB, FLOPs; never equal
 
 
 class Diverged(Exception):
@@ -54,8 +63,12 @@ class Diverged(Exception):
 class Trainer:
     """Trains a config. checkpoint_dir: where states are kept; None keeps none.
 
-    Raises DataError where the data cannot be used, ValueError where the encoder cannot be built.
+    on_step: called after every step with its number in the epoch, from 1, and the steps of an epoch.
+    Raises DataError where the data cannot be used, ValueError where the encoder cannot be built or the ranks cannot
+    share a batch.
     """
+
+    on_step: Callable[[int, int], None] = staticmethod(lambda step, steps: None)
 
     def __init__(self, config: TrainConfig, checkpoint_dir: str | Path | None = None) -> None:
         self.config = config
@@ -64,31 +77,26 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.device = torch.device(_resolve_device(config.device))
         self.data = load(config.data)
-        self.steps_per_epoch = len(self.data.train) // config.batch_size
-        if self.steps_per_epoch == 0:
-            raise DataError(f"batch_size {config.batch_size} is more than the {len(self.data.train)} training images")
+        self.steps_per_epoch = _steps_per_epoch(config, len(self.data.train))
         self.steps = self.steps_per_epoch * config.epochs
 
         torch.manual_seed(config.seed)
         self.method = build_method(config, self.data.channels).to(self.device).to(memory_format=torch.channels_last)
-        dim = self.method.embedding_dim if config.probe.on == "embedding" else config.projector.dim
         self.probe = OnlineProbe(self.method.embedding_dim, len(self.data.classes), config.probe).to(self.device)
-        self.optimizer = _optimizer(self.method, config)
+        if ranks.rank():  # equal weights, but other units dropped
+            torch.manual_seed(generator(config.seed, _RANK, ranks.rank()).initial_seed())
         mean, std = (t.to(self.device) for t in self.data.channel_statistics())
         self.multicrop = Multicrop(self.method.views(), config.data.size, mean, std)
         self.epoch = 0
         self.reports: list[EpochReport] = []
-        self.info: dict[str, Any] = {
-            "device": str(self.device) if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "encoder_params": sum(p.numel() for p in self.method.encoder.parameters()),
-            "feature_dim": dim,
-            "probe_protocol": probes.PROTOCOL,
-            "train_images": len(self.data.train),
-            "val_images": len(self.data.val),
-            "test_images": len(self.data.test),
-        }
+        self.info = self._describe()
+
+        _check_parts(self.method, config)
+        self.averaged = copy.deepcopy(self.method) if config.average is not None else None
+        self.learner = _learner(self.method, config)
+        self.optimizer = build_optimizer(self.method, config.optimizer)
+        judged = self.averaged or self.method
+        self.evaluation = Evaluation(config, judged, self.data, self.multicrop, self._autocast)
 
     def __iter__(self) -> Iterator[EpochReport]:
         while self.epoch < self.config.length:
@@ -100,107 +108,112 @@ class Trainer:
 
     def _run_epoch(self) -> EpochReport:
         start = time.perf_counter()
-        metrics = self._train() if self.method.trains else {}
-        seconds = time.perf_counter() - start
-        metrics |= self._evaluate()
-        images = self.steps_per_epoch * self.config.batch_size if self.method.trains else 0
-        timing = {
-            "seconds": time.perf_counter() - start,
-            "train_seconds": seconds,
-            "images_per_second": images / seconds if images else 0.0,
-        }
+        metrics, timing = self._train() if self.method.trains else ({}, {})
+        metrics |= self._validate()
+        timing["seconds"] = time.perf_counter() - start
         return EpochReport(self.epoch + 1, metrics, timing)
 
-    def _train(self) -> dict[str, float]:
-        """One pass over the training images; the mean losses of the epoch."""
+    def _train(self) -> tuple[dict[str, float], dict[str, float]]:
+        """One pass over the training images: the mean losses of the epoch, and what it cost."""
         self.method.train()
-        totals: dict[str, Tensor] = {}
-        for i, index in enumerate(self._batches()):
+        watch, totals, logged = telemetry.Stopwatch(), dict[str, Tensor](), dict[str, float]()
+        batches = loading.batches(
+            self.data.train, self._order(), self.config.data.workers, pin=self.device.type == "cuda"
+        )
+        for i, batch in enumerate(watch.waiting(batches)):
             step = self.epoch * self.steps_per_epoch + i
-            images = self.data.train.images[index].to(self.device, non_blocking=True)
-            views = self.multicrop(images, sample_keys(self.config.seed, self.epoch, index).to(self.device))
-            rate = learning_rate(step, self.steps, self.steps_per_epoch, self.config)
-            decay = weight_decay(step, self.steps, self.config)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["rate_scale"]
-                group["weight_decay"] = decay * group["decay_scale"]
+            images, labels, index = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            views = self.multicrop(images, sample_keys(self.config.seed, self.epoch, index))
+            if self.method.reads_labels:
+                self.method.labels = labels
 
             with self._autocast():
-                losses = self.method(views, step)
+                losses: dict[str, Tensor] = self.learner(views, step)
             self.optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
-            self.optimizer.step()
-            self.method.after_step(step, self.steps)
-            self.probe.learn(self.method.seen, self.data.train.labels[index].to(self.device))
+            logged = self._update(step)
+            self.probe.learn(ranks.gather(self.method.seen, 0), ranks.gather(labels, 0))
 
             for name, value in losses.items():
                 totals[name] = totals.get(name, torch.zeros_like(value.detach())) + value.detach()
             if i % 16 == 15 or i + 1 == self.steps_per_epoch:  # asking at every step would wait for the device
                 _check_finite(totals, self.epoch + 1, step)
-        means = {f"train/{name}": float(total) / self.steps_per_epoch for name, total in totals.items()}
-        return means | {"train/lr": rate, "train/weight_decay": decay}
+            self.on_step(i + 1, self.steps_per_epoch)
+        means = {name: float(ranks.mean(total)) / self.steps_per_epoch for name, total in totals.items()}
+        return {f"train/{name}": value for name, value in (means | logged).items()}, self._cost(watch)
 
-    def _batches(self) -> tuple[Tensor, ...]:
-        """The epoch's batches of indices; the last, incomplete one is dropped."""
+    def _update(self, step: int) -> dict[str, float]:
+        """The weights' step along the gradient, then that of everything that follows them. What is logged."""
+        rate = learning_rate(step, self.steps, self.steps_per_epoch, self.config)
+        decay = weight_decay(step, self.steps, self.config)
+        schedule(self.optimizer, rate, decay)
+        logged = {"lr": rate, "weight_decay": decay}
+        if self.config.optimizer.clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.method.parameters(), self.config.optimizer.clip)
+            logged["gradient_norm"] = float(norm)
+        self.optimizer.step()
+        logged |= self.method.after_step(step, self.steps)
+        if self.averaged is not None and self.config.average is not None:
+            momentum = min(self.config.average, (1 + step) / (10 + step))  # the start is forgotten quickly
+            follow_all(self.averaged, self.method, momentum)
+        return logged
+
+    def _order(self) -> list[Tensor]:
+        """This rank's part of the epoch's batches, as indices; the last, incomplete batch is dropped."""
         order = torch.randperm(len(self.data.train), generator=generator(self.config.seed, _ORDER, self.epoch))
-        return order[: self.steps_per_epoch * self.config.batch_size].split(self.config.batch_size)
+        batches = order[: self.steps_per_epoch * self.config.batch_size].split(self.config.batch_size)
+        return [batch.chunk(ranks.world_size())[ranks.rank()] for batch in batches]
+
+    def _cost(self, watch: telemetry.Stopwatch) -> dict[str, float]:
+        seconds = watch.seconds
+        return {
+            "train_seconds": seconds,
+            "images_per_second": self.steps_per_epoch * self.config.batch_size / seconds,
+            "data_wait_share": watch.waited / seconds,
+            "peak_memory_mb": telemetry.peak_memory(self.device),
+            "flops_per_image": self.info["flops_per_image"],
+        }
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def _evaluate(self) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         """Probes on val and the diagnostics, where this epoch is to be evaluated."""
         done = self.epoch + 1
         if done % self.config.probe.every and done != self.config.length:
             return {}
-        embeddings, projections = self._embed(self.data.val)
-        if not (embeddings.isfinite().all() and projections.isfinite().all()):
-            raise Diverged(done, done * self.steps_per_epoch - 1, "the embeddings of val are not finite")
-        val = self._select(embeddings, projections, self.data.val)
-        scores = probes.evaluate(self._features(self.data.train), val, val, *self._probe_settings)
+        try:
+            found, embeddings = self.evaluation.validate()
+        except NotFinite as error:
+            raise Diverged(done, done * self.steps_per_epoch - 1, str(error)) from error
         if self.method.trains:
             with torch.no_grad():
-                scores["online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))
-        metrics = {f"val/{name}": value for name, value in scores.items()}
-        described = diagnostics.spread(embeddings)
-        if self.method.trains:
-            described |= diagnostics.collapse(embeddings, projections, self.method.target_std)
-            described["sigreg"] = float(SIGReg()(projections[: self.config.batch_size].unsqueeze(0), step=0))
-        return metrics | {f"diag/{name}": value for name, value in described.items()}
+                found["val/online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))
+        return found
 
     def test(self) -> dict[str, float]:
         """`test/…` accuracies of the probes fitted on train. The only place where test labels are read."""
-        embeddings, projections = self._embed(self.data.test)
-        query = self._select(embeddings, projections, self.data.test)
-        train, val = self._features(self.data.train), self._features(self.data.val)
-        scores = probes.evaluate(train, val, query, *self._probe_settings)
-        return {f"test/{name}": value for name, value in scores.items()}
-
-    @property
-    def _probe_settings(self) -> tuple[int, Any]:
-        return len(self.data.classes), self.config.probe
-
-    def _features(self, split: Split) -> Features:
-        return self._select(*self._embed(split), split)
-
-    def _select(self, embeddings: Tensor, projections: Tensor, split: Split) -> Features:
-        chosen = embeddings if self.config.probe.on == "embedding" else projections
-        return Features(chosen, split.labels.to(self.device))
-
-    @torch.no_grad()
-    def _embed(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, D) and projections (N, K) of a split's images as they are, float32."""
-        self.method.eval()
-        embeddings, projections = [], []
-        for images in split.images.split(1024):
-            with self._autocast():
-                x = self.multicrop.normalize(images.to(self.device)).contiguous(memory_format=torch.channels_last)
-                embedding = self.method.encode(x)
-                projections.append(self.method.project(embedding).float())
-            embeddings.append(embedding.float())
-        return torch.cat(embeddings), torch.cat(projections)
+        return self.evaluation.test()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _describe(self) -> dict[str, Any]:
+        few = next(loading.batches(self.data.train, [torch.arange(4)], 0))[0].to(self.device)
+        flops = telemetry.flops_per_image(self.method, self.multicrop, few) if self.method.trains else 0.0
+        on_cpu = self.device.type == "cpu"
+        return {
+            "device": str(self.device) if on_cpu else torch.cuda.get_device_name(self.device),
+            "ranks": ranks.world_size(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "encoder_params": sum(p.numel() for p in self.method.encoder.parameters()),
+            "flops_per_image": flops,
+            "probe_protocol": probes.PROTOCOL,
+            "train_images": len(self.data.train),
+            "val_images": len(self.data.val),
+            "test_images": len(self.data.test),
+            "unreadable_images": len(self.data.unreadable),
+        }
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -208,18 +221,22 @@ class Trainer:
         """Write everything that the rest of the training depends on. Does nothing without a checkpoint_dir."""
         if self.checkpoint_dir is None:
             return
+        random = torch.get_rng_state().to(self.device)  # drop path and dropout draw from it
+        on_cuda = torch.cuda.get_rng_state(self.device).to(self.device) if self.device.type == "cuda" else random[:0]
         state = {
             "config": _identity(self.config, self.data),
             "reports": json.dumps([asdict(report) for report in self.reports]),
             "epoch": self.epoch,
             "method": self.method.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "probe": self.probe.state_dict(),
             "probe_optimizer": self.probe.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),  # drop path and dropout draw from it
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "rng": ranks.gather(random.unsqueeze(0), 0).cpu(),  # (ranks, bytes)
+            "cuda_rng": ranks.gather(on_cuda.unsqueeze(0), 0).cpu(),
         }
-        checkpoint.write(self.checkpoint_dir, state)
+        if ranks.rank() == 0:
+            checkpoint.write(self.checkpoint_dir, state)
 
     def load(self) -> bool:
         """Go on from the newest usable checkpoint; False where there is none.
@@ -252,50 +269,47 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.probe.load_state_dict(state["probe"])
         self.probe.optimizer.load_state_dict(state["probe_optimizer"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        if len(state["rng"]) == ranks.world_size():  # on other ranks than before: other units are dropped
+            torch.set_rng_state(state["rng"][ranks.rank()].clone())  # torch crashes on a part of a tensor
+            if self.device.type == "cuda" and state["cuda_rng"].numel():
+                torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank()].clone(), self.device)
         self.reports = [EpochReport(**report) for report in json.loads(state["reports"])]
         self.epoch = state["epoch"]
 
 
-def learning_rate(step: int, steps: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """Linear warm-up over `optimizer.warmup` epochs, then a cosine from lr to lr/1000 at the last step."""
-    warmup = min(round(config.optimizer.warmup * steps_per_epoch), steps - 1)
-    if step < warmup:
-        return config.optimizer.lr * (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, steps - 1 - warmup)
-    floor = config.optimizer.lr / 1000
-    return floor + (config.optimizer.lr - floor) * (1 + math.cos(math.pi * progress)) / 2
+def _learner(method: Method, config: TrainConfig) -> nn.Module:
+    """The method as it is called in training: norms over all ranks, gradients averaged over them, compiled if asked."""
+    if config.compile:
+        method.encoder.compile()
+    if ranks.world_size() == 1 or not method.trains:
+        return method
+    synchronized(method)
+    return DistributedDataParallel(method)
 
 
-def weight_decay(step: int, steps: int, config: TrainConfig) -> float:
-    """A cosine from `optimizer.weight_decay` to `weight_decay_end` at the last step; constant without an end."""
-    start, end = config.optimizer.weight_decay, config.optimizer.weight_decay_end
-    if end is None:
-        return start
-    return end + (start - end) * (1 + math.cos(math.pi * step / max(1, steps - 1))) / 2
+def _steps_per_epoch(config: TrainConfig, images: int) -> int:
+    if images < config.batch_size:
+        raise DataError(f"batch_size {config.batch_size} is more than the {images} training images")
+    if config.batch_size % ranks.world_size() or config.batch_size < 2 * ranks.world_size():
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared equally by {ranks.world_size()} ranks")
+    return images // config.batch_size
 
 
-def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW without decay on biases and one-dimensional parameters; a group scales rate and decay by its factors."""
-    decayed = [p for p in method.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "rate_scale": 1.0, "decay_scale": 1.0},
-        {"params": plain, "rate_scale": 1.0, "decay_scale": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]] or [
-        {"params": [nn.Parameter(torch.zeros(1))], "scale": 1.0}
-    ]
-    return torch.optim.AdamW(groups, lr=config.optimizer.lr, betas=config.optimizer.betas)
+def _check_parts(method: Method, config: TrainConfig) -> None:
+    if config.accumulate > 1 and any(isinstance(module, _BatchNorm) for module in method.encoder.modules()):
+        raise ValueError(
+            f"encoder {config.encoder.name} normalises by the batch, and would by its parts; set accumulate to 1, or "
+            "take an encoder without BatchNorm"
+        )
 
 
 def _check_finite(totals: dict[str, Tensor], epoch: int, step: int) -> None:
-    bad = sorted(name for name, total in totals.items() if not torch.isfinite(total))
+    bad = sorted(name for name, total in totals.items() if not torch.isfinite(ranks.mean(total)))
     if bad:
         raise Diverged(epoch, step, f"{', '.join(bad)} not finite at or before this step")
 

@@ -12,7 +12,8 @@ from lejepa.checkpoint import CheckpointError
 from lejepa.config import TrainConfig
 from lejepa.data import DataError
 from lejepa.encoders import build_encoder, check_encoder
-from lejepa.trainer import Diverged, EpochReport, Trainer, learning_rate
+from lejepa.schedules import learning_rate
+from lejepa.trainer import Diverged, EpochReport, Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,9 @@ VIT = {"name": "small_vit", "width": 64, "depth": 2, "patch": 4, "drop_path": 0.
 IJEPA = {"name": "ijepa", "predictor_width": 32, "predictor_depth": 1, "min_keep": 1}
 RUNS = {
     "lejepa": config(),
+    "lejepa-averaged": config(average=0.9),
+    "lejepa-teacher-predictor": config(method={"name": "lejepa", "slices": 64, "teacher": 0.9, "predictor": True}),
+    "lejepa-sgd": config(optimizer={"name": "sgd", "lr": 1e-2, "clip": 1.0}),
     "vicreg": config(method={"name": "vicreg"}),
     "lejepa-bf16": config(precision="bf16"),
     "lejepa-vit-drop-path": config(encoder=VIT),
@@ -189,7 +193,8 @@ def test_the_pixel_floor_evaluates_the_pixels() -> None:
     assert trainer.method.embedding_dim == 64
     list(trainer)
     flat = trainer.multicrop.normalize(trainer.data.val.images).flatten(1)
-    torch.testing.assert_close(trainer._embed(trainer.data.val)[0], flat)
+    embeddings = trainer.evaluation.embed(trainer.data.val, trainer.method.encode)
+    torch.testing.assert_close(embeddings, flat)
 
 
 def test_test_images_are_not_touched_before_they_are_asked_for() -> None:
@@ -249,6 +254,118 @@ def test_biases_and_norms_are_not_decayed() -> None:
     next(iter(trainer))
     assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
     assert len(decayed["params"]) + len(plain["params"]) == len(list(trainer.method.parameters()))
+
+
+def test_an_epoch_tells_what_it_cost() -> None:
+    trainer = Trainer(config(epochs=1))
+    (report,) = list(trainer)
+    assert report.timing["images_per_second"] == pytest.approx(4 * 64 / report.timing["train_seconds"])
+    assert 0 <= report.timing["data_wait_share"] < 1
+    assert report.timing["peak_memory_mb"] > 50
+    assert report.timing["seconds"] > report.timing["train_seconds"]
+
+
+def test_the_flops_of_an_image_are_those_of_its_views_three_times() -> None:
+    """Forward, and backward to weights and inputs; a convolution or linear layer costs 2·inputs·outputs a position."""
+    method = {"name": "lejepa", "slices": 1}  # SIGReg's own products come on top
+    trainer = Trainer(config(method=method, views={"global_views": 3, "local_views": 0}))
+    forward = 0.0
+
+    def count(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        nonlocal forward
+        fan_in = module.weight[0].numel()  # type: ignore[union-attr,index]
+        forward += 2 * fan_in * out.numel()
+
+    for module in [*trainer.method.encoder.modules(), *trainer.method.projector.modules()]:
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    image = trainer.multicrop.normalize(trainer.data.train.images[:1])
+    trainer.method.eval()
+    trainer.method.project(trainer.method.encode(image))
+    # the images themselves get no gradient
+    assert trainer.info["flops_per_image"] == pytest.approx(3 * 3 * forward, rel=0.1)
+
+
+def test_counting_flops_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = next(iter(Trainer(config(encoder=VIT, epochs=1))))
+    monkeypatch.setattr("lejepa.telemetry.flops_per_image", lambda *_: 0.0)
+    assert next(iter(Trainer(config(encoder=VIT, epochs=1)))).metrics == counted.metrics
+
+
+def test_every_step_is_announced() -> None:
+    steps = []
+    trainer = Trainer(config(epochs=2))
+    trainer.on_step = lambda step, of: steps.append((step, of))
+    list(trainer)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2
+
+
+def test_a_batch_in_parts_trains_as_the_whole_batch() -> None:
+    """The encoder sees a part at a time, and SIGReg and the projector's BatchNorm the batch."""
+    vit = {"name": "small_vit", "width": 64, "depth": 1, "patch": 4}
+    whole, parts = (Trainer(config(encoder=vit, accumulate=n, epochs=2)) for n in (1, 4))
+    for a, b in zip(whole, parts, strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-5)
+        assert a.metrics["train/sigreg"] == pytest.approx(b.metrics["train/sigreg"], rel=1e-5)
+
+
+def test_a_batch_in_parts_drops_the_same_units_forward_and_backward() -> None:
+    vit = {"name": "small_vit", "width": 64, "depth": 2, "patch": 4, "drop_path": 0.5}
+    trainer = Trainer(config(encoder=vit, accumulate=2, epochs=6, optimizer={"lr": 1e-2}))
+    losses = [report.metrics["train/loss"] for report in trainer]
+    assert losses[-1] < losses[0]
+
+
+def test_parts_are_refused_where_the_encoder_normalises_by_the_batch() -> None:
+    with pytest.raises(ValueError, match=r"small_resnet normalises by the batch.*accumulate"):
+        Trainer(config(accumulate=2))
+
+
+def test_averaged_weights_are_what_is_evaluated() -> None:
+    """One step of momentum min(0.9, 1/10) and one of 2/11, from the initial weights."""
+    start = Trainer(config(average=0.9))
+    initial = {k: v.clone() for k, v in start.method.state_dict().items()}
+    trainer = Trainer(config(average=0.9, epochs=1, batch_size=128))
+    seen = []
+    trainer.on_step = lambda *_: seen.append({k: v.clone() for k, v in trainer.method.state_dict().items()})
+    list(trainer)
+    assert len(seen) == 2
+    assert trainer.evaluation.method is not trainer.method
+    for name, value in trainer.evaluation.method.state_dict().items():
+        if value.is_floating_point():
+            once = 0.1 * initial[name] + 0.9 * seen[0][name]
+            torch.testing.assert_close(value, 2 / 11 * once + 9 / 11 * seen[1][name], msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
+    rate = {"adamw": 1e-2, "sgd": 0.05, "lars": 1.0}[optimizer]
+    reports = list(Trainer(config(epochs=6, optimizer={"name": optimizer, "lr": rate})))
+    assert reports[-1].metrics["train/loss"] < 0.9 * reports[0].metrics["train/loss"]
+
+
+def test_a_clipped_gradient_is_no_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(config(epochs=1, optimizer={"clip": 1e-3, "name": "sgd", "lr": 1e-3}))
+    norms = []
+    step = trainer.optimizer.step
+
+    def recording() -> None:
+        norms.append(torch.stack([p.grad.norm() for p in trainer.method.parameters() if p.grad is not None]).norm())
+        step()
+
+    monkeypatch.setattr(trainer.optimizer, "step", recording)
+    (report,) = list(trainer)
+    assert all(float(norm) == pytest.approx(1e-3, rel=1e-3) for norm in norms)
+    assert report.metrics["train/gradient_norm"] > 1e-2
+
+
+def test_the_projection_is_what_the_probes_read_when_asked() -> None:
+    a, b = (Trainer(config(epochs=1, probe={"on": on, "draws": 2})) for on in ("embedding", "projection"))
+    (x,), (y,) = list(a), list(b)
+    assert x.metrics["train/loss"] == y.metrics["train/loss"]
+    assert a.evaluation.features(a.data.val).x.shape[1] == 32
+    assert b.evaluation.features(b.data.val).x.shape[1] == 16
+    assert x.metrics["val/linear"] != y.metrics["val/linear"]
 
 
 def test_a_batch_larger_than_the_training_images_is_refused() -> None:
