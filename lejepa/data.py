@@ -74,12 +74,14 @@ class Dataset:
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (C,) of 2,048 training images (or all, where fewer) spread evenly, on [0, 1]."""
         index = torch.linspace(0, len(self.train) - 1, min(_STATISTICS, len(self.train))).round().long()
-        pixels = squares = torch.zeros(self.channels, dtype=torch.float64)
+        counts = torch.zeros(self.channels, 256, dtype=torch.float64)  # of each value: exact, and no copy in floats
         for part in index.split(64):
-            images = self.train.take(part).double().transpose(0, 1).flatten(1) / 255
-            pixels, squares = pixels + images.mean(1) * len(part), squares + images.pow(2).mean(1) * len(part)
-        mean = pixels / len(index)
-        return mean.float(), (squares / len(index) - mean**2).clamp(min=1e-6).sqrt().float()
+            channels = self.train.take(part).transpose(0, 1).flatten(1)
+            counts += torch.stack([channel.bincount(minlength=256) for channel in channels])
+        share, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
+        mean = share @ values
+        deviation = (share * (values - mean[:, None]) ** 2).sum(1).sqrt()
+        return mean.float(), deviation.clamp(min=1e-3).float()
 
 
 def load(config: DataConfig) -> Dataset:
