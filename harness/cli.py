@@ -16,7 +16,6 @@ import typer
 
 if TYPE_CHECKING:
     from harness.drive import RunSummary
-    from lejepa.config import TrainConfig
 
 app = typer.Typer(
     add_completion=False,
@@ -203,14 +202,46 @@ def report(folder: SweepFolder) -> None:
 def train(
     file: Annotated[str | None, typer.Argument(help="A TrainConfig by its parts, as under a sweep's `base`.")] = None,
     overrides: Override = None,
-    checkpoints: Annotated[Path | None, typer.Option(help="Keep the state here, and go on from it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--checkpoints", help="Keep the state and the encoder here, and go on here.")
+    ] = None,
 ) -> None:
-    """One training without a sweep; prints every epoch."""
-    from harness.spec import load_training
+    """One training without a sweep, as `python -m lejepa train`; prints every epoch."""
+    from harness.spec import SpecError, load_training
+    from lejepa.config_file import ConfigError, refuse_sweep
 
-    with _user_errors():
-        config = load_training(file, overrides or ())
-    _train(config, checkpoints)
+    with _user_errors(ConfigError):
+        try:
+            config = load_training(file, overrides or ())
+        except SpecError:
+            if file is not None and Path(file).is_file():
+                refuse_sweep(file)  # says more than that `base` is no key
+            raise
+    from lejepa.command import Ended
+    from lejepa.command import train as train_one
+
+    try:
+        train_one(config, out)
+    except Ended as ended:
+        _fail(ended.code, ended.message)
+
+
+@app.command()
+def export(
+    key: Annotated[str, typer.Argument(help="A trial's key, or its beginning.")],
+    out: Annotated[Path, typer.Argument(help="The folder for encoder.safetensors and encoder.json.")],
+    folder: Annotated[Path, typer.Option("--dir", help="A sweep's folder, or where sweeps have theirs.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """The encoder of a trial, from its last checkpoint, as files that plain timm loads."""
+    from harness.export import export_trial
+    from lejepa.checkpoint import CheckpointError
+    from lejepa.data import DataError
+    from lejepa.export import ExportError
+
+    with _user_errors(CheckpointError, DataError, ExportError, OSError):
+        typer.echo(f"encoder: {export_trial(key, folder, out)}")
 
 
 @app.command()
@@ -267,28 +298,6 @@ def _run_errors() -> Iterator[None]:
         yield
     except (RunError, LedgerError) as error:
         _fail(2 if isinstance(error, Refused) else 1, str(error))
-
-
-def _train(config: "TrainConfig", checkpoints: Path | None) -> None:
-    from lejepa.checkpoint import CheckpointError
-    from lejepa.data import DataError
-    from lejepa.trainer import Diverged, Trainer
-
-    try:
-        trainer = Trainer(config, checkpoints)
-        if checkpoints is not None and trainer.load():
-            typer.echo(f"going on after epoch {len(trainer.reports)}")
-        for epoch in trainer:
-            metrics = "  ".join(f"{name} {value:.4g}" for name, value in epoch.metrics.items())
-            typer.echo(f"epoch {epoch.epoch}/{config.length}  {metrics}")
-        typer.echo("  ".join(f"{name} {value:.4g}" for name, value in trainer.test().items()))
-    except (DataError, ValueError, CheckpointError) as error:
-        _fail(2, str(error))
-    except Diverged as error:
-        _fail(1, str(error))
-    except KeyboardInterrupt:
-        again = f"the same command with --checkpoints {checkpoints} goes on" if checkpoints else "nothing was kept"
-        _fail(130, f"interrupted; {again}")
 
 
 def _report(folder: Path) -> None:
