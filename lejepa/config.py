@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lejepa.joint_config import PAIRED, check_paired
 from lejepa.masked_config import MASKED, check_masked
 from lejepa.method_config import FLOORS as FLOORS
-from lejepa.method_config import IMPLIED, LejepaConfig, MethodConfig
 from lejepa.method_config import METHODS as METHODS
+from lejepa.method_config import IMPLIED, LejepaConfig, MethodConfig
 from lejepa.part import Part, Positive, Probability, nearest
 from lejepa.view_config import ViewsConfig
 
@@ -174,11 +175,14 @@ class TrainConfig(Part):
         implied = IMPLIED.get(str(method.get("name")), {})
         views = {**implied.get("views", {}), **views}
         optimizer = {**implied.get("optimizer", {}), **optimizer}
+        projector = raw.get("projector", {})
+        if isinstance(projector, dict):
+            projector = {**implied.get("projector", {}), **projector}
         views = {"recipe": "digits" if data.get("name", "digits") == "digits" else "paper", **views}
         size = data.get("size", DataConfig.model_fields["size"].default)
         if views.get("local_size") is None and isinstance(size, int):
             views["local_size"] = max(8, round(size * 98 / 224 / 4) * 4)
-        return {**raw, "views": views, "optimizer": optimizer}
+        return {**raw, "views": views, "optimizer": optimizer, "projector": projector}
 
     @property
     def length(self) -> int:
@@ -187,8 +191,8 @@ class TrainConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.method.name == "vicreg" and self.views.global_views < 2:
-            raise ValueError("vicreg compares two global views; set views.global_views to 2 or more")
+        if self.method.name in PAIRED:
+            check_paired(self)
         if self.method.name in MASKED:
             check_masked(self)
         halves = self.encoder.name in ("small_resnet", "small_convnext")

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from lejepa import masked_config
+from lejepa import joint_config, masked_config
+from lejepa.joint_config import (
+    BarlowTwinsConfig,
+    ByolConfig,
+    DinoConfig,
+    MocoV3Config,
+    SimclrConfig,
+    SimsiamConfig,
+    SupervisedConfig,
+    VicregConfig,
+)
 from lejepa.masked_config import Data2vecConfig, MaeConfig
 from lejepa.masked_config import IjepaConfig as IjepaConfig
 from lejepa.part import Part, Positive, Probability
@@ -58,15 +68,6 @@ class LejepaConfig(Part):
         return self
 
 
-class VicregConfig(Part):
-    """VICReg on the global views; facebookresearch/vicreg, main_vicreg.py."""
-
-    name: Literal["vicreg"] = "vicreg"
-    inv: float = Field(25.0, ge=0)  # weight of the invariance term
-    std: float = Field(25.0, ge=0)  # weight of the hinge on the standard deviation
-    cov: float = Field(1.0, ge=0)  # weight of the off-diagonal covariance
-
-
 class RandomConfig(Part):
     """Floor: the encoder at its initialisation, frozen."""
 
@@ -80,13 +81,30 @@ class PixelsConfig(Part):
 
 
 MethodConfig = Annotated[
-    LejepaConfig | VicregConfig | IjepaConfig | Data2vecConfig | MaeConfig | RandomConfig | PixelsConfig,
+    LejepaConfig
+    | VicregConfig
+    | BarlowTwinsConfig
+    | SimclrConfig
+    | MocoV3Config
+    | ByolConfig
+    | SimsiamConfig
+    | DinoConfig
+    | IjepaConfig
+    | Data2vecConfig
+    | MaeConfig
+    | SupervisedConfig
+    | RandomConfig
+    | PixelsConfig,
     Field(discriminator="name"),
 ]
-METHODS = ("lejepa", "vicreg", "ijepa", "data2vec", "mae", "random", "pixels")
+METHODS = (
+    "lejepa", "vicreg", "barlow_twins", "simclr", "moco_v3", "byol", "simsiam", "dino", "ijepa", "data2vec", "mae",
+    "supervised", "random", "pixels",
+)  # fmt: skip
 FLOORS = frozenset({"random", "pixels"})  # nothing is trained: one evaluation, no epochs
 
 # What a method asks of other parts of the config where they leave it open.
 IMPLIED: dict[str, dict[str, dict[str, Any]]] = {
+    **joint_config.IMPLIED,
     **masked_config.IMPLIED,
 }

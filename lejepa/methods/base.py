@@ -1,6 +1,6 @@
 """What every method is: an encoder, a projector, and a loss over the views of a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ class Method(nn.Module):
     seen: Tensor  # (N, D), detached: the first global view of the last forward, for the online probe
     labels: Tensor  # (N,), of the batch, for methods that read labels
 
-    def __init__(self, config: TrainConfig, channels: int) -> None:
+    def __init__(self, config: TrainConfig, channels: int, classes: int = 0) -> None:
+        """channels: of the images. classes: of the labels, for methods that read labels."""
         super().__init__()
         self.config = config
         self.encoder, self.embedding_dim = build_encoder(config, channels)
@@ -64,6 +65,14 @@ class Method(nn.Module):
         """Called after the optimiser's step number `step` of `steps`: EMA teachers move here. Gives what is logged."""
         return {}
 
+    def collapsed(self, losses: Mapping[str, float]) -> bool:
+        """Whether the mean losses of an epoch, by name, tell of a collapse; features may show others."""
+        return False
+
+    def at_constant_rate(self) -> Iterable[nn.Parameter]:
+        """Parameters that learn at the peak rate throughout."""
+        return ()
+
     def in_parts(self, function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
         """function(*batches), in `config.accumulate` parts along the images; only one part's activations are kept.
 
@@ -81,3 +90,10 @@ def encode_views(method: Method, views: Views) -> Tensor:
     embeddings = [method.in_parts(method.encoder, v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in passes]
     method.seen = embeddings[0][0].detach()
     return torch.cat(embeddings)
+
+
+def encode_apart(method: Method, views: Tensor) -> list[Tensor]:
+    """Embeddings (N, D) of each of the views (V, N, C, S, S), a pass each: BatchNorm sees one view at a time."""
+    embeddings = [method.in_parts(method.encoder, view) for view in views]
+    method.seen = embeddings[0].detach()
+    return embeddings

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from lejepa.config import TrainConfig
-from lejepa.encoders import build_projector
+from lejepa.heads import projector
+from lejepa.joint_config import VicregConfig
 from lejepa.losses import vicreg_parts
-from lejepa.method_config import VicregConfig
-from lejepa.methods.base import Method
+from lejepa.methods.base import Method, encode_apart
 from lejepa.view_config import ViewsConfig
 from lejepa.views import Views
 
@@ -21,14 +21,12 @@ class Vicreg(Method):
     def __init__(self, config: TrainConfig, channels: int) -> None:
         super().__init__(config, channels)
         assert isinstance(config.method, VicregConfig)
-        self.projector = build_projector(config.projector, self.embedding_dim, last_bias=False)
+        self.projector = projector(config.projector, self.embedding_dim)
         self.weights = config.method.model_dump(exclude={"name"})
 
     def views(self) -> ViewsConfig:
         return self.config.views.model_copy(update={"global_views": 2, "local_views": 0})
 
     def forward(self, views: Views, step: int) -> dict[str, Tensor]:
-        embeddings = [self.encoder(view) for view in views.globals]
-        z1, z2 = (self.project(embedding) for embedding in embeddings)
-        self.seen = embeddings[0].detach()
+        z1, z2 = (self.project(embedding) for embedding in encode_apart(self, views.globals))
         return vicreg_parts(z1, z2, **self.weights)
