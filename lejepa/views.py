@@ -66,8 +66,8 @@ class Multicrop:
         What happens to an image in a view depends on its key and the view's number alone. ValueError for other shapes.
         """
         self._check(images, keys)
-        pixels = images / 255
-        return Views(self._views(pixels, keys, self._globals), self._views(pixels, keys, self._locals))
+        by_row = images.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        return Views(self._views(by_row, keys, self._globals), self._views(by_row, keys, self._locals))
 
     def normalize(self, images: Tensor) -> Tensor:
         """(N, C, S, S) uint8 → float32 of the global views' size, with their mean and deviation: what is evaluated."""
@@ -76,30 +76,32 @@ class Multicrop:
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         return (x - self.mean) / self.std
 
-    def _views(self, pixels: Tensor, keys: Tensor, group: _Group) -> Tensor:
-        """(N, C, S, S) on [0, 1] → (V, N, C, size, size)."""
-        n, channels, views = len(pixels), pixels.shape[1], len(group.numbers)
+    def _views(self, by_row: Tensor, keys: Tensor, group: _Group) -> Tensor:
+        """Pixels (N, S, C, S) on [0, 1], rows before channels → (V, N, C, size, size)."""
+        n, channels, views, size = len(by_row), by_row.shape[2], len(group.numbers), group.size
         if not views:
-            return pixels.new_empty(0, n, channels, group.size, group.size)
+            return by_row.new_empty(0, n, channels, size, size)
         draw = Draws(keys, group.numbers)
-        x = self._resample(pixels, draw, group)  # (B, C, size²), B = N·V
+        x = self._resample(by_row, draw, group)  # (B, C, size²), B = N·V
         if self.config.jitter or self.config.grey:
             matrix, offset = colour_map(x.mean(2), draw, self.config)
             x = torch.baddbmm(offset.unsqueeze(2), matrix, x).clamp_(0, 1)
+        shift, gain = -self.mean / self.std, 1 / self.std
         if any(group.solarize):
-            # v from 128/255 on becomes 1 − v: on bytes the same as the smaller of the two
-            ceiling = torch.where(draw.chance(Ask.SOLARIZE, group.solarize), 1.0, 2.0)
-            x = torch.minimum(x, ceiling.view(-1, 1, 1) - x)
-        x = x.view(n, views, channels, group.size, group.size).transpose(0, 1)
-        x = torch.addcmul(-self.mean / self.std, x, 1 / self.std, out=torch.empty(x.shape, device=x.device))
+            # v from 128/255 on becomes 1 − v: on bytes the same as ½ − |v − ½|, and 1 − |v − 1| leaves v as it is
+            fold = torch.where(draw.chance(Ask.SOLARIZE, group.solarize), 0.5, 1.0)
+            x = x.sub_(fold.view(-1, 1, 1)).abs_()
+            shift, gain = shift + fold.view(n, views, 1, 1, 1).transpose(0, 1) / self.std, -gain
+        x = x.view(n, views, channels, size, size).transpose(0, 1)
+        x = torch.addcmul(shift, x, gain, out=torch.empty(x.shape, device=x.device))  # normalised, and in order
         return _cutout(x, draw, self.config.cutout) if self.config.cutout else x
 
-    def _resample(self, pixels: Tensor, draw: Draws, group: _Group) -> Tensor:
-        """Rotation, crop, flip and blur: (N, C, S, S) → (B, C, size²)."""
-        side, size, c = pixels.shape[-1], group.size, self.config
+    def _resample(self, by_row: Tensor, draw: Draws, group: _Group) -> Tensor:
+        """Rotation, crop, flip and blur: (N, S, C, S) → (B, C, size²)."""
+        side, size, c = by_row.shape[-1], group.size, self.config
         if c.rotate:
-            angles = draw.uniform(Ask.ANGLE, -c.rotate, c.rotate)
-            pixels = turned(pixels.repeat_interleave(len(group.numbers), 0), angles)
+            planes = by_row.transpose(1, 2).repeat_interleave(len(group.numbers), 0)
+            by_row = turned(planes, draw.uniform(Ask.ANGLE, -c.rotate, c.rotate)).transpose(1, 2)
         left, top, width, height = crop_boxes(draw, side, group.scale, c.ratio)
         columns = resampling(left, width, side, size, draw.chance(Ask.FLIP, c.flip))
         rows = resampling(top, height, side, size)
@@ -107,11 +109,10 @@ class Multicrop:
             sigma = draw.uniform(Ask.SIGMA, 0.1, 2.0)  # pixels, as in SimCLR, BYOL, DINO and LeJEPA
             blur = blurring(sigma, draw.chance(Ask.BLUR, group.blur), size)
             columns, rows = blur @ columns, blur @ rows
-        channels = pixels.shape[1]
-        by_row = pixels.transpose(1, 2).flatten(2)  # (N, S, C·S), or (B, S, C·S) where each view is turned
-        x = rows.view(len(by_row), -1, side) @ by_row  # an image's views share its rows: one product for all
-        x = x.view(-1, size * channels, side) @ columns.transpose(1, 2)
-        return x.view(-1, size, channels, size).transpose(1, 2).flatten(2)
+        # an image's views are one product of the rows, unless each view turned the image
+        x = rows.view(len(by_row), -1, side) @ by_row.flatten(2)
+        x = x.view(len(rows), -1, side) @ columns.transpose(1, 2)
+        return x.view(len(rows), size, -1, size).transpose(1, 2).flatten(2)
 
     def _check(self, images: Tensor, keys: Tensor) -> None:
         n, channels, height, width = images.shape if images.ndim == 4 else (-1, -1, 0, 1)
