@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,37 +95,38 @@ def _class_folder_rows(folder: Path, files: list[str]) -> Iterator[Row]:
 
 
 def _open_parquet(folder: Path, files: list[str]) -> Listing:
+
+    plans, count, size = [], 0, 0
+    for file in files:
+        with _parquet(folder / file) as table:
+            plans.append((file, _split_of(file, folder), *_columns(table.schema_arrow, folder / file)))
+            count += table.metadata.num_rows
+            size += sum(table.metadata.row_group(i).total_byte_size for i in range(table.metadata.num_row_groups))
+    return Listing((row for plan in plans for row in _parquet_rows(folder, *plan)), count, size)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """An open Parquet file; DataError where it turns out that it is none, or is broken."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    opened = []
-    for file in files:
-        try:
-            opened.append((file, pq.ParquetFile(folder / file)))
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{folder / file}: not a readable Parquet file ({error})") from error
-    plans = [
-        (file, table, _split_of(file, folder), *_columns(table.schema_arrow, folder / file)) for file, table in opened
-    ]
-    rows = (row for plan in plans for row in _parquet_rows(folder, *plan))
-    tables = [table.metadata for _, table in opened]
-    groups = [table.row_group(i) for table in tables for i in range(table.num_row_groups)]
-    return Listing(rows, sum(table.num_rows for table in tables), sum(group.total_byte_size for group in groups))
-
-
-def _parquet_rows(folder: Path, file: str, table: Any, split: str, image: str, label: str) -> Iterator[Row]:
-    import pyarrow as pa
-
-    number = 0
     try:
+        with pq.ParquetFile(path) as table:
+            yield table
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+
+
+def _parquet_rows(folder: Path, file: str, split: str, image: str, label: str) -> Iterator[Row]:
+    number = 0
+    with _parquet(folder / file) as table:
         for batch in table.iter_batches(256, columns=[image, label]):
             for cell, name in zip(batch.column(image).to_pylist(), batch.column(label).to_pylist(), strict=True):
                 if name is None:
                     raise DataError(f"{folder / file}, row {number}: no label")
                 yield Row((cell and cell.get("bytes")) or b"", str(name), split, f"{file}, row {number}")
                 number += 1
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{folder / file}, after row {number}: not readable ({error})") from error
 
 
 def _columns(schema: Any, path: Path) -> tuple[str, str]:
@@ -161,7 +162,10 @@ def content(folder: Path, files: list[str]) -> tuple[str, int]:
     Of each file: its name, its size, and a hash of its first and last 64 KiB. A million files take minutes to read, so
     the digest is remembered under what the file system says of them (size, times of change), which takes seconds.
     """
-    stats = [(folder / file).stat() for file in files]
+    try:
+        stats = [(folder / file).stat() for file in files]
+    except OSError as error:  # a link to nowhere
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
     size = sum(stat.st_size for stat in stats)
     seen = [[file, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for file, s in zip(files, stats, strict=True)]
     note = cache_folder() / "content" / digest([DECODING, str(folder.resolve()), seen])

@@ -15,7 +15,7 @@ import numpy as np
 
 from lejepa.decoding import DataError
 from lejepa.image_cache import alone
-from lejepa.image_sources import Listing, Row, Source, content, files_under
+from lejepa.image_sources import Listing, Row, Source, content, digest, files_under
 
 _TRAIN = {"train": {"train": True}, "test": {"train": False}}
 _SPLIT = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -75,7 +75,7 @@ def source(name: str, folder: Path) -> Source:
     found = [name for part, files in parts for name in ([part] if files is None else [f"{part}/{f}" for f in files])]
     what, size = content(folder, [file for file in found if not file.endswith(_ARCHIVES)])
     kind: Literal["arrays", "files"] = "arrays" if known.images == "data" else "files"
-    return Source(name, folder, what, kind, lambda: _open(name, folder, size))
+    return Source(name, folder, digest(["torchvision", name, what]), kind, lambda: _open(name, folder, size))
 
 
 def fetch(name: str, root: Path) -> Path:

@@ -204,6 +204,23 @@ def test_a_parquet_file_of_another_kind_is_named(tmp_path: Path, content: bytes 
         load(DataConfig(name="t", root=tmp_path))
 
 
+def test_a_parquet_file_that_is_broken_inside_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t" / "train.parquet"
+    write_parquet(path, range(30))
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.parquet: not a readable Parquet file"):
+        load(DataConfig(name="t", root=tmp_path))
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", range(6))
+    (tmp_path / "pets" / "class0" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"lost\.png: cannot be read \(No such file"):
+        load(DataConfig(name="pets", root=tmp_path))
+
+
 def test_an_image_outside_a_class_folder_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", range(6))
     (tmp_path / "pets" / "stray.png").write_bytes(png(1))
