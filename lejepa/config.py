@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lejepa.heuristics_config import check_predictive
 from lejepa.joint_config import PAIRED, check_paired
 from lejepa.masked_config import MASKED, check_masked
 from lejepa.method_config import FLOORS as FLOORS
 from lejepa.method_config import METHODS as METHODS
-from lejepa.method_config import IMPLIED, LejepaConfig, MethodConfig
+from lejepa.method_config import LejepaConfig, MethodConfig, implied_by
 from lejepa.part import Part, Positive, Probability, nearest
 from lejepa.view_config import ViewsConfig
 
@@ -172,7 +173,7 @@ class TrainConfig(Part):
         if not all(isinstance(part, dict) for part in parts):
             return raw  # a part that is built already says everything, one of a wrong type is refused by its field
         method, data, views, optimizer = parts
-        implied = IMPLIED.get(str(method.get("name")), {})
+        implied = implied_by(method)
         views = {**implied.get("views", {}), **views}
         optimizer = {**implied.get("optimizer", {}), **optimizer}
         projector = raw.get("projector", {})
@@ -195,6 +196,8 @@ class TrainConfig(Part):
             check_paired(self)
         if self.method.name in MASKED:
             check_masked(self)
+        if self.method.name == "predictive":
+            check_predictive(self)
         halves = self.encoder.name in ("small_resnet", "small_convnext")
         if halves and self.views.local_views and (self.views.local_size or 8) < 8:
             raise ValueError(

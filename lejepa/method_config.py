@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from lejepa import joint_config, masked_config
+from lejepa import heuristics_config, joint_config, masked_config
+from lejepa.heuristics_config import PredictiveConfig
 from lejepa.joint_config import (
     BarlowTwinsConfig,
     ByolConfig,
@@ -92,6 +93,7 @@ MethodConfig = Annotated[
     | IjepaConfig
     | Data2vecConfig
     | MaeConfig
+    | PredictiveConfig
     | SupervisedConfig
     | RandomConfig
     | PixelsConfig,
@@ -99,7 +101,7 @@ MethodConfig = Annotated[
 ]
 METHODS = (
     "lejepa", "vicreg", "barlow_twins", "simclr", "moco_v3", "byol", "simsiam", "dino", "ijepa", "data2vec", "mae",
-    "supervised", "random", "pixels",
+    "predictive", "supervised", "random", "pixels",
 )  # fmt: skip
 FLOORS = frozenset({"random", "pixels"})  # nothing is trained: one evaluation, no epochs
 
@@ -108,3 +110,9 @@ IMPLIED: dict[str, dict[str, dict[str, Any]]] = {
     **joint_config.IMPLIED,
     **masked_config.IMPLIED,
 }
+
+
+def implied_by(method: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a method's settings, as written, ask of other parts of the config where those leave it open."""
+    name = str(method.get("name"))
+    return heuristics_config.implied_by(method) if name == "predictive" else IMPLIED.get(name, {})

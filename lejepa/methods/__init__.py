@@ -11,6 +11,7 @@ from lejepa.methods.ijepa import Ijepa
 from lejepa.methods.lejepa import Lejepa
 from lejepa.methods.mae import Mae
 from lejepa.methods.moco_v3 import MocoV3
+from lejepa.methods.predictive import Predictive
 from lejepa.methods.simclr import Simclr
 from lejepa.methods.simsiam import Simsiam
 from lejepa.methods.supervised import Supervised
@@ -18,7 +19,7 @@ from lejepa.methods.vicreg import Vicreg
 
 METHODS: dict[str, type[Method]] = {
     "lejepa": Lejepa, "vicreg": Vicreg, "barlow_twins": BarlowTwins, "simclr": Simclr, "moco_v3": MocoV3, "byol": Byol,
-    "simsiam": Simsiam, "dino": Dino, "ijepa": Ijepa, "data2vec": Data2vec, "mae": Mae,
+    "simsiam": Simsiam, "dino": Dino, "ijepa": Ijepa, "data2vec": Data2vec, "mae": Mae, "predictive": Predictive,
     "supervised": Supervised, "random": Random, "pixels": Pixels,
 }  # fmt: skip
 
