@@ -1,8 +1,11 @@
 """Views: each image draws for itself, by seed, epoch, index and view alone, and the operations do what they say."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
+from pydantic import ValidationError
 from torch import Tensor
 
 from lejepa.config import ViewsConfig
@@ -192,3 +195,20 @@ def test_views_on_the_gpu_are_those_of_the_cpu() -> None:
     there = Multicrop(config, 32, mean.cuda(), std.cuda())(images().cuda(), sample_keys(0, 0, torch.arange(8)).cuda())
     torch.testing.assert_close(there.globals.cpu(), here.globals, atol=1e-4, rtol=0)
     torch.testing.assert_close(there.locals.cpu(), here.locals, atol=1e-4, rtol=0)
+
+
+def test_every_recipe_can_be_chosen_and_sets_all_that_a_view_does() -> None:
+    assert set(get_args(ViewsConfig.model_fields["recipe"].annotation)) == set(VIEW_RECIPES)
+    set_elsewhere = {"recipe", "global_views", "local_views", "local_size"}
+    for recipe, settings in VIEW_RECIPES.items():
+        assert settings.keys() == ViewsConfig.model_fields.keys() - set_elsewhere, recipe
+        config = ViewsConfig.model_validate({"recipe": recipe})
+        assert {name: getattr(config, name) for name in settings} == settings
+        assert ViewsConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("wrong", [[0.5, 0.5], [0.5, 0.5, 1.5], -0.1, [0.1] * 4])
+def test_probabilities_are_one_or_three_numbers_between_0_and_1(wrong: object) -> None:
+    for name in ("blur", "solarize"):
+        with pytest.raises(ValidationError, match=name):
+            ViewsConfig.model_validate({name: wrong})
