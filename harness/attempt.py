@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.lock import training as sole_worker
 from harness.search import Search
+from harness.team import team
 from lejepa.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Order:
     checkpoints: str  # absolute folder: workers have a working directory of their own
     log: str  # absolute file
     reads_test: bool
+    ranks: int = 1  # processes that share each batch
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,11 @@ class Listener(Protocol):
         """finished, pruned, diverged, failed; or interrupted, when an attempt ended and the trial can go on."""
 
 
-def order(trial: TrialSpec, granted: TrainConfig, folder: Path) -> Order:
+def order(trial: TrialSpec, granted: TrainConfig, ranks: int, folder: Path) -> Order:
     """`granted`: the trial's config with the threads and the device of its place; `folder`: the sweep's."""
     folder = folder.absolute()
     checkpoints, log = folder / "checkpoints" / trial.key, folder / "logs" / f"{trial.key}.txt"
-    return Order(trial.key, granted.model_dump(mode="json"), str(checkpoints), str(log), trial.reads_test)
+    return Order(trial.key, granted.model_dump(mode="json"), str(checkpoints), str(log), trial.reads_test, ranks)
 
 
 def lejepa_trainer(config: TrainConfig, checkpoints: Path) -> Training:
@@ -114,7 +116,7 @@ def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, N
     from lejepa.trainer import Diverged
 
     try:
-        with sole_worker(Path(order.log)):
+        with sole_worker(Path(order.log)), team(order):
             end = yield from _train(order, trainer)
     except Diverged as error:
         end = Ended("diverged", {"epoch": error.epoch, "step": error.step, "reason": error.reason})
@@ -127,7 +129,7 @@ def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, N
 
 
 def _train(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Ended]:
-    training = yield from _restored(order, trainer)
+    training = yield from restored(order, trainer)
     yield Started(tuple(training.reports), training.info)
     for report in training:
         if bad := [name for name, value in report.metrics.items() if not math.isfinite(value)]:
@@ -137,8 +139,9 @@ def _train(order: Order, trainer: TrainerFactory) -> Generator[Message, None, En
     return Ended("finished", {"test": training.test() if order.reads_test else {}, "info": training.info})
 
 
-def _restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Training]:
-    """The trainer as its checkpoint left it; as new where there is none, or none that can be used."""
+def restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Training]:
+    """The trainer as its checkpoint left it; as new where there is none, or none that can be used. On every rank."""
+    from lejepa import ranks
     from lejepa.checkpoint import CheckpointError
 
     config, checkpoints = TrainConfig.model_validate(order.config), Path(order.checkpoints)
@@ -146,7 +149,9 @@ def _restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None,
     try:
         training.load()
     except CheckpointError as error:
-        kept = _set_aside(checkpoints)
+        ranks.wait()  # every rank has read what is now set aside
+        kept = _set_aside(checkpoints) if ranks.rank() == 0 else checkpoints
+        ranks.wait()
         text = f"starts again from epoch 0: {error}; the broken checkpoint is kept in {kept}"
         print(text, flush=True)
         yield Noted(text)

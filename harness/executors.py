@@ -64,7 +64,7 @@ class LocalExecutor:
 
     def run(self, search: Search, listener: Listener, folder: Path, stop: StopRequest = never) -> None:
         while not stop() and (trial := search.suggest()) is not None:
-            ordered = order(trial, granted(trial.config, self._pool), folder)
+            ordered = order(trial, granted(trial.config, self._pool), self._pool.ranks, folder)
             messages = attempt(ordered, self._trainer)
             try:
                 while not stop() and not hear(trial, _next_message(messages, ordered), search, listener):
@@ -125,7 +125,7 @@ class RayExecutor:
         from harness.tuning import Asker, Hearer, Sweep, Undertaker
 
         def order_of(trial: TrialSpec) -> Order:
-            return order(trial, granted(trial.config, self._pool), folder)
+            return order(trial, granted(trial.config, self._pool), self._pool.ranks, folder)
 
         sweep = Sweep(search, listener, order_of, stop)
         scratch = tempfile.mkdtemp(prefix="harness-tune-")  # for Tune's own records, which nobody reads

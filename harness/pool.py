@@ -13,12 +13,16 @@ class PoolError(Exception):
 def granted(config: TrainConfig, pool: Pool) -> TrainConfig:
     """The config with threads and device as a place of the pool grants them; none of this is in a trial's key.
 
-    Raises PoolError where the config insists on CUDA and the pool grants no GPU.
+    Raises PoolError where the config insists on CUDA and the pool grants no GPU, or its ranks cannot share a batch.
     """
     if config.device == "cuda" and not pool.gpus:
         raise PoolError("device: cuda needs a GPU for every trial, and pool.gpus is 0; set pool.gpus, e.g. to 1")
+    if config.batch_size % pool.ranks or config.batch_size < 2 * pool.ranks:
+        raise PoolError(
+            f"batch_size {config.batch_size} cannot be shared equally by {pool.ranks} ranks (pool.ranks, pool.gpus)"
+        )
     device = ("cuda" if pool.gpus else "cpu") if config.device == "auto" else config.device
-    return config.model_copy(update={"threads": config.threads or pool.cpus, "device": device})
+    return config.model_copy(update={"threads": config.threads or pool.cpus // pool.ranks, "device": device})
 
 
 def places(pool: Pool, cpus: float, gpus: float) -> int:

@@ -47,7 +47,7 @@ class Evaluation:
     # -- on val, after an epoch ---------------------------------------------------------------------------------------
 
     def validate(self) -> tuple[dict[str, float], Tensor]:
-        """`val/…` accuracies of the probes, `diag/…` of val, and its embeddings (N, D). NotFinite where they are not."""
+        """`val/…` accuracies of the probes, `diag/…` of val, and its embeddings (N, D). NotFinite if not."""
         embeddings = self.embed(self.data.val, self.method.encode)
         if not embeddings.isfinite().all():
             raise NotFinite("the embeddings of val are not finite")
