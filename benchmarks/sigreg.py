@@ -8,9 +8,10 @@ Rows: `projections`, the two matrix products that no sliced test can do without 
 of the paper's package with its N × M × knots arrays; `lightly`, where it is installed (extra `bench`); `sliced` and
 `exact`, ours; on a GPU, where `sliced` goes through Triton, also `sliced, no Triton`. --compiled adds rows
 under torch.compile (`sliced` takes minutes to start, for nothing). All rows of a size are measured in turns within one
-run. Peak memory is what a step allocates at most beyond its input; cold start is the first call, with the compilation
-of kernels that are not yet in their cache. Measures, never asserts. --figure draws instead how value and gradient of
-the slices scatter around their exact limit.
+run; on one thread times are the process's CPU time, which other processes disturb least, else the clock's. Peak memory
+is what a step allocates at most beyond its input; cold start is the first call by the clock, with the compilation of
+kernels that are not yet in their cache. Measures, never asserts. --figure draws instead how value and gradient of the
+slices scatter around their exact limit.
 """
 
 import argparse
@@ -97,13 +98,13 @@ def steps(slices: int, compiled: list[str], device: str) -> dict[str, Step]:
     return found
 
 
-def seconds(step: Step, z: Tensor) -> float:
+def seconds(step: Step, z: Tensor, clock: Callable[[], float] = time.perf_counter) -> float:
     x = z.clone().requires_grad_()
     wait(z)
-    start = time.perf_counter()
+    start = clock()
     step(x)
     wait(z)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def wait(z: Tensor) -> None:
@@ -137,10 +138,11 @@ def measure(size: str, threads: int, rounds: int, compiled: list[str], device: s
     rows = steps(slices, compiled, device)
     cold = {name: seconds(step, z) for name, step in rows.items()}
     peak = {name: peak_megabytes(step, z) for name, step in rows.items()}
+    clock = time.process_time if threads == 1 and device == "cpu" else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(rounds):
         for name, step in rows.items():
-            times[name].append(seconds(step, z) * 1e3)
+            times[name].append(seconds(step, z, clock) * 1e3)
     best, middle = ({name: of(t) for name, t in times.items()} for of in (min, statistics.median))
 
     projected = views * n * slices * 4 / 1e6
