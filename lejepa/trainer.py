@@ -81,7 +81,11 @@ class Trainer:
         self.steps = self.steps_per_epoch * config.epochs
 
         torch.manual_seed(config.seed)
-        self.method = build_method(config, self.data.channels).to(self.device).to(memory_format=torch.channels_last)
+        self.method = (
+            build_method(config, self.data.channels, len(self.data.classes))
+            .to(self.device)
+            .to(memory_format=torch.channels_last)
+        )
         self.probe = OnlineProbe(self.method.embedding_dim, len(self.data.classes), config.probe).to(self.device)
         if ranks.rank():  # equal weights, but other units dropped
             torch.manual_seed(generator(config.seed, _RANK, ranks.rank()).initial_seed())
