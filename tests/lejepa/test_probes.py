@@ -136,6 +136,13 @@ def test_scores_do_not_depend_on_how_much_is_computed_at_a_time(monkeypatch: pyt
     assert evaluate(train, query, query, 4, config) == pytest.approx(whole, abs=0.4)
 
 
+def test_without_principal_axes_the_optimum_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, query = blobs(200, 1, 2.0), blobs(1000, 2, 2.0)
+    turned = linear_probe(train, query, query, 4, (1e-2,))
+    monkeypatch.setattr(probes, "_MOST_AXES", 1)
+    assert linear_probe(train, query, query, 4, (1e-2,)) == (pytest.approx(turned[0], abs=0.21), 1e-2)
+
+
 def test_scores_do_not_depend_on_the_scale_or_place_of_the_features() -> None:
     train, query = blobs(100, 1), blobs(100, 2)
     config = ProbeConfig(shots=(1, 5), draws=4)
