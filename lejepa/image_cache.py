@@ -151,7 +151,11 @@ def alone(lock: Path) -> Iterator[bool]:
             held = True
         except OSError:
             held = False
-        yield held
+        try:
+            yield held
+        finally:
+            if held:  # closing would not do where a forked child shares the open file
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _build_once(entry: Path, source: Source, side: int, encoded: bool, share: float) -> None:
@@ -264,13 +268,15 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _check_space(folder: Path, source: Source, listing: Listing, side: int, encoded: bool) -> None:
-    kept_as_they_are = listing.bytes if source.kind == "packed" else 0
-    need = kept_as_they_are if encoded else listing.count * 3 * side * side
+    if encoded:
+        need, what, instead = listing.bytes if source.kind == "packed" else 0, "copying", ""
+    else:
+        need, what, instead = listing.count * 3 * side * side, f"decoding at {side} px", ", or lower data.stored"
+        instead += "" if source.kind == "arrays" else ", or set data.decode to workers"
     free = shutil.disk_usage(folder).free
     if need > free:
         raise DataError(
-            f"data set {source.name!r}: {'copying' if encoded else 'decoding'} its {listing.count} images "
-            f"{'' if encoded else f'at {side} px '}into {folder.parent.parent} needs {need / 1e9:.2f} GB, and "
-            f"{free / 1e9:.2f} GB are free; free some space, set LEJEPA_CACHE to a folder on another disk"
-            + ("" if encoded else ", lower data.stored, or set data.decode to workers")
+            f"data set {source.name!r}: {what} its {listing.count} images into {folder.parent.parent} needs "
+            f"{need / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; free some space, or set LEJEPA_CACHE to a folder "
+            f"on another disk{instead}"
         )

@@ -214,6 +214,14 @@ def test_a_parquet_file_that_is_broken_inside_is_named(tmp_path: Path) -> None:
         load(DataConfig(name="t", root=tmp_path))
 
 
+def test_a_parquet_file_without_rows_is_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "t" / "train.parquet", range(3))
+    full = pq.read_table(tmp_path / "t" / "train.parquet")
+    pq.write_table(full.slice(0, 0), tmp_path / "t" / "train.parquet")
+    with pytest.raises(DataError, match="data set 't': the train split is empty; it has 0 images"):
+        load(DataConfig(name="t", root=tmp_path))
+
+
 def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", range(6))
     (tmp_path / "pets" / "class0" / "lost.png").symlink_to(tmp_path / "nowhere.png")

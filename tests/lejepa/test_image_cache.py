@@ -219,7 +219,9 @@ def test_too_little_space_is_said_before_anything_is_decoded(
     pets(tmp_path)
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: Usage(40 * 3 * 20 * 20 - 1))
     monkeypatch.setattr(image_cache, "decode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(DataError, match=r"40 images at 20 px .* GB are free; .*data\.stored.*data\.decode to workers"):
+    with pytest.raises(
+        DataError, match=r"at 20 px its 40 images .* GB are free; .*data\.stored.*data\.decode to workers"
+    ):
         data(tmp_path)
     assert whole(cache) == [] == scratch(cache)
 
