@@ -36,9 +36,9 @@ def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     if path is not None:
         refuse_sweep(path)
     for override in overrides:
-        _lay_over(raw, override)
+        raw = _lay_over(raw, _parse(override))
     if isinstance(raw.get("method"), dict):
-        raw["method"].setdefault("name", TrainConfig.model_fields["method"].default.name)
+        raw["method"].setdefault("name", _default_name("method"))
     try:
         return TrainConfig.model_validate(raw)
     except ValidationError as error:
@@ -67,28 +67,48 @@ def refuse_sweep(path: str | Path) -> None:
         )
 
 
-def _lay_over(raw: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    *parts, last = key.split(".")
-    if not equals or not all((*parts, last)):
+def _parse(override: str) -> dict[str, Any]:
+    """`a.b=c` → {"a": {"b": c}}, with c read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: write a.b=c")
-    for part in parts:
-        raw = raw.setdefault(part, {})
-        if not isinstance(raw, dict):
-            raise ConfigError(f"--set {override}: {part} is a value, {raw!r}, and has no keys")
     try:
-        raw[last] = yaml.load(value, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {value!r} is not YAML") from None
+        raise ConfigError(f"--set {override}: {text!r} is not YAML") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    laid: dict[str, Any] = value
+    return laid
+
+
+def _lay_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` merged over `under`; a part whose `name` changes starts afresh, as its keys belong to the other."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = under.get(key)
+        if not (isinstance(value, dict) and isinstance(below, dict)):
+            merged[key] = value
+        elif "name" in value and value["name"] != below.get("name", _default_name(key)):
+            merged[key] = dict(value)
+        else:
+            merged[key] = _lay_over(below, value)
+    return merged
+
+
+def _default_name(part: str) -> Any:
+    field = TrainConfig.model_fields.get(part)
+    return getattr(field.default, "name", None) if field else None
 
 
 def _explain(error: ErrorDetails) -> str:
     """`key: what is wrong`, with a near key for one that is not known."""
-    loc = [str(part) for part in error["loc"]]
-    if loc[:1] == ["method"] and len(loc) > 2:
-        del loc[1]  # the tag of the union of methods: no key of the file
-    where, says = ".".join(loc) or "the config", error["msg"].removeprefix("Value error, ")
-    if error["type"] != "extra_forbidden":
-        return f"{where}: {says[0].lower()}{says[1:]}"
-    part = TrainConfig() if len(loc) == 1 else getattr(TrainConfig(), loc[0])
-    return f"{where}: unknown key{nearest(loc[-1], list(type(part).model_fields))}"
+    loc, says = [str(part) for part in error["loc"]], error["msg"].removeprefix("Value error, ")
+    says = f"{says[0].lower()}{says[1:]}"
+    if error["type"] == "extra_forbidden":
+        part = TrainConfig() if len(loc) == 1 else getattr(TrainConfig(), loc[0])
+        says = f"unknown key{nearest(loc[-1], list(type(part).model_fields))}"
+    if loc[0:1] == ["method"] and len(loc) > 2:  # which method it is stands in the place, and is no key of the file
+        method = loc.pop(1)
+        says = f"unknown key of {method}" if error["type"] == "extra_forbidden" else says
+    return f"{'.'.join(loc) or 'the config'}: {says}"

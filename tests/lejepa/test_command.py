@@ -121,7 +121,8 @@ def test_a_training_that_diverges_ends_with_one(here: Path, capsys: pytest.Captu
         ("epoch=3", "tiny.yaml: epoch: unknown key; did you mean 'epochs'?"),
         ("method.lamb=2", "tiny.yaml: method.lamb: input should be less than or equal to 1"),
         ("encoder.drop_path=0.1", "tiny.yaml: encoder: small_resnet has no drop path"),
-        ("epochs.a=3", "--set epochs.a=3: epochs is a value, 2, and has no keys"),
+        ("method={name: vicreg, lamb: 1}", "tiny.yaml: method.lamb: unknown key of vicreg"),
+        ("epochs.a=3", "tiny.yaml: epochs: input should be a valid integer"),
         ("epochs", "--set epochs: write a.b=c"),
         ("epochs=[", "--set epochs=[: '[' is not YAML"),
     ],
@@ -157,6 +158,13 @@ def test_a_config_file_is_read_as_yaml_1_2_and_makes_no_objects(here: Path) -> N
     (here / "evil.yaml").write_text("epochs: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(ConfigError, match=r"evil\.yaml: cannot be read"):
         read_config("evil.yaml")
+
+
+def test_a_part_whose_name_changes_starts_afresh(here: Path) -> None:
+    config = read_config("tiny.yaml", ["method.name=vicreg", "encoder.name=small_vit", "data.name=digits"])
+    assert config.method.name == "vicreg"  # which has no `slices`
+    assert config.encoder.width is None
+    assert config.data.limit == 150  # digits it was, by default
 
 
 @pytest.mark.slow
