@@ -31,6 +31,7 @@ from lejepa.spherical import exact_epps_pulley
 if TYPE_CHECKING:
     from lejepa.harmonics_triton import TritonHarmonics
 
+_TRITON = find_spec("triton") is not None
 _CHUNK = 1 << 17  # samples projected at a time: 0.5 MB
 _CUDA_CHUNK = 1 << 24  # on a GPU the launches weigh, not the cache: 67 MB
 
@@ -156,8 +157,8 @@ _Chunk = tuple[_Part, Tensor, Tensor]  # a part, its angles (R, N) and the place
 
 
 def _engine(like: Tensor) -> "type[Harmonics | TritonHarmonics]":
-    if like.is_cuda and like.dtype == torch.float32 and find_spec("triton"):
-        from lejepa.harmonics_triton import TritonHarmonics  # only here: no GPU, no second of import
+    if like.is_cuda and like.dtype == torch.float32 and _TRITON:
+        from lejepa.harmonics_triton import TritonHarmonics  # Triton is not loaded where there is no GPU
 
         return TritonHarmonics
     return Harmonics
