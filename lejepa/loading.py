@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,8 @@ def batches(
             images = split.take(index)
             yield images.pin_memory() if pin else images, split.labels[index], index
         return
-    ahead: Any = iter(_loader(split, order, workers, pin))
+    with _without_main():
+        ahead: Any = iter(_loader(split, order, workers, pin))
     try:
         for index, images in zip(order, ahead, strict=True):
             yield images, split.labels[index], index
@@ -75,5 +79,15 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "lejepa.loading"])
+    context.set_forkserver_preload(["lejepa.loading"])
     return context
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Else every worker would first run the main script again, with all its imports, though it needs nothing of it."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -98,17 +98,16 @@ import torch
 from lejepa.config import DataConfig
 from lejepa.data import load
 from lejepa.loading import batches
-if __name__ == "__main__":
-    split = load(DataConfig(name="photos", root=Path(sys.argv[1]), size=16)).train
-    reading = batches(split, [torch.arange(4)] * 100, workers=2)
-    next(reading)
-    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
-    time.sleep(60)
+split = load(DataConfig(name="photos", root=Path(sys.argv[1]), size=16)).train
+reading = batches(split, [torch.arange(4)] * 100, workers=2)
+next(reading)
+print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+time.sleep(60)
 """
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
+def test_workers_do_not_run_the_script_again_and_end_with_it_when_it_is_killed(tmp_path: Path) -> None:
     folders(tmp_path)
     (tmp_path / "training.py").write_text(TRAINING)
     command = [sys.executable, str(tmp_path / "training.py"), str(tmp_path)]
