@@ -89,7 +89,7 @@ def test_knots_on_the_whole_interval_are_the_trapezoid_rule_there(t_max: float, 
     torch.testing.assert_close(EppsPulley(t_max, knots, interval="whole")(x), expected)
 
 
-@pytest.mark.parametrize("knots", [2, 3, 4, 6, 17])
+@pytest.mark.parametrize("knots", [2, 3, 4, 6, 10, 17, 18])
 def test_the_fused_loss_is_the_statistic_of_the_projections_in_value_and_gradient(knots: int) -> None:
     z = torch.randn(3, 37, 11, generator=torch.Generator().manual_seed(11)) * 1.4
     sigreg = SIGReg(53, EppsPulley(2.5, knots))
@@ -150,6 +150,21 @@ def test_autocast_does_not_touch_the_statistic_and_float64_stays_float64() -> No
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(SIGReg(16)(z, step=0), plain)
     assert SIGReg(16)(z.double(), step=0).dtype == torch.float64
+
+
+def test_the_compiler_of_a_training_step_leaves_the_loss_alone() -> None:
+    traced: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+        traced.append(graph.code)
+        return graph
+
+    z = torch.randn(1, 32, 8, generator=torch.Generator().manual_seed(15))
+    sigreg = SIGReg(16)
+    step = torch.compile(lambda z: sigreg(z * 2, step=0) * 3, backend=backend)
+    torch.testing.assert_close(step(z), sigreg(z * 2, step=0) * 3)
+    assert len(traced) == 2  # what is before it and what is after
+    assert not any("cos" in code for code in traced)
 
 
 def test_lambda_zero_is_the_prediction_loss_and_lambda_one_is_sigreg() -> None:
