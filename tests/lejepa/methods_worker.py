@@ -1,7 +1,7 @@
 """One rank of test_ranks_losses.py: python methods_worker.py RANK FOLDER.
 
-Reads every loss of a shared linear layer under DistributedDataParallel on this rank's half of the batch, and writes its
-value and the layer's averaged gradient to FOLDER/RANK.pt.
+On this rank's half of the batch, reads every loss of a shared linear layer under DistributedDataParallel, and takes one
+step of every method; writes values and averaged gradients to FOLDER/RANK.pt.
 """
 
 import sys
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lejepa import losses
+from lejepa.config import TrainConfig
+from lejepa.methods import build_method
+from lejepa.norms import synchronized
+from lejepa.views import Views
 
 WORLD, BATCH, FEATURES, DIM = 2, 24, 6, 10
 CENTER = torch.linspace(-0.1, 0.1, DIM)
@@ -29,6 +33,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 OVER_THE_GLOBAL_BATCH = ("vicreg", "barlow_twins", "nt_xent")
 TOGETHER = (*OVER_THE_GLOBAL_BATCH, "moco_v3")  # ask the other ranks for something
+METHODS = ("vicreg", "barlow_twins", "simclr", "moco_v3", "byol", "simsiam", "dino", "supervised")
 
 
 def inputs() -> tuple[Tensor, nn.Linear]:
@@ -53,6 +58,38 @@ def readings(views: Tensor, layer: nn.Module) -> dict[str, tuple[Tensor, Tensor]
     return found
 
 
+def steps(rank: int, world: int) -> dict[str, dict[str, Tensor]]:
+    """Of each method: the loss, the first layer's gradient, the next loss, DINO's center."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(3, BATCH, 1, 8, 8, generator=generator)
+    labels = torch.arange(BATCH).chunk(world)[rank] % 10
+    mine = images.chunk(world, dim=1)[rank]
+    found = {}
+    for name in METHODS:
+        config = TrainConfig.model_validate(
+            {
+                "method": {"name": name} | ({"prototypes": 16} if name == "dino" else {}),
+                "encoder": {"name": "small_resnet", "width": 8},
+                "projector": {"hidden": 16, "dim": 8, "norm": "batch"},
+                "data": {"size": 8},
+            }
+        )
+        torch.manual_seed(0)
+        method = build_method(config, channels=1, classes=10)
+        learner = DistributedDataParallel(synchronized(method)) if world > 1 else method
+        method.labels = labels
+        method.train()
+        views = Views(mine[:2], mine[2:] if name == "dino" else mine[:0])
+        loss = learner(views, 0)["loss"]
+        loss.backward()
+        gradient = next(iter(method.encoder.parameters())).grad
+        method.after_step(0, 10)
+        found[name] = {"loss": loss.detach(), "gradient": gradient, "next": learner(views, 1)["loss"].detach()}
+        if name == "dino":
+            found[name]["center"] = method.center.clone()
+    return found
+
+
 def run(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     views, layer = inputs()
@@ -64,6 +101,7 @@ def run(rank: int, folder: Path) -> None:
             LOSSES[name](uneven, uneven)
         except ValueError as error:
             found["refused"] += [str(error)]
+    found["methods"] = steps(rank, WORLD)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 

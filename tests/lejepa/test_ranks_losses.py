@@ -1,4 +1,4 @@
-"""The methods' losses on 2 gloo processes equal one process with the global batch: value, and averaged gradient."""
+"""Losses and methods on 2 gloo processes equal one process with the global batch: value, and averaged gradient."""
 
 import importlib.util
 import os
@@ -28,6 +28,12 @@ worker = load_worker()
 @pytest.fixture(scope="module")
 def alone() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     return worker.readings(*worker.inputs())
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, dict[str, torch.Tensor]]:
+    """What one process reads of each method's step."""
+    return worker.steps(rank=0, world=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +73,21 @@ def test_unequal_batches_are_refused_on_every_rank(together: list[dict]) -> None
     for rank in together:
         assert len(rank["refused"]) == len(worker.TOGETHER)
         assert all("[4, 5]" in message for message in rank["refused"])
+
+
+@pytest.mark.parametrize("name", worker.METHODS)
+def test_a_methods_step_on_two_ranks_is_that_of_one_process(name: str, together: list[dict], whole: dict) -> None:
+    expected = whole[name]
+    for key in ("loss", "next"):
+        mean = sum(rank["methods"][name][key].item() for rank in together) / worker.WORLD
+        assert mean == pytest.approx(expected[key].item(), rel=1e-5), key
+    for rank in together:
+        gradient = rank["methods"][name]["gradient"]
+        assert (gradient - expected["gradient"]).norm() < 1e-4 * expected["gradient"].norm()
+
+
+def test_dinos_center_is_of_all_ranks(together: list[dict], whole: dict) -> None:
+    expected = whole["dino"]["center"]
+    assert expected.norm() > 0.01
+    for rank in together:
+        torch.testing.assert_close(rank["methods"]["dino"]["center"], expected)
