@@ -106,6 +106,14 @@ class DataConfig(Part):
         return {**raw, "root": str(Path(root).expanduser().absolute())}
 
     @model_validator(mode="after")
+    def _stored_in_full(self) -> Self:
+        if self.stored is not None and self.stored < self.size:
+            raise ValueError(
+                f"stored {self.stored} px is less than size {self.size} px; leave `stored` out, or raise it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stays_inside_root(self) -> Self:
         if Path(self.name).is_absolute() or ".." in Path(self.name).parts:
             raise ValueError(f"data name {self.name!r} must be a folder inside data.root; set data.root instead")

@@ -126,12 +126,14 @@ class Evaluation:
 
     @torch.no_grad()
     def _augmented(self, views: int) -> Tensor:
-        """Embeddings (n, views, D) of augmented views of the first images of val."""
+        """Embeddings (n, views, D) of augmented views of some images of val."""
         self.method.eval()
         alone = self.config.views.model_copy(update={"global_views": 1, "local_views": 0})
         multicrop = Multicrop(alone, self.config.data.size, self.multicrop.mean, self.multicrop.std)
-        first = torch.arange(min(_LIDAR_IMAGES, len(self.data.val)))
-        ((images, _, index),) = loading.batches(self.data.val, [first], 0)
+        some = torch.linspace(
+            0, len(self.data.val) - 1, min(_LIDAR_IMAGES, len(self.data.val))
+        ).long()  # of all classes
+        ((images, _, index),) = loading.batches(self.data.val, [some], 0)
         images, index = (t.to(self.multicrop.mean.device) for t in (images, index))
         found = []
         for view in range(views):

@@ -1,6 +1,6 @@
 """The floors: what a method must beat to have learned anything. Nothing is trained."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from lejepa.config import TrainConfig
 from lejepa.methods.base import Method
@@ -22,3 +22,6 @@ class Pixels(Method):
         self.config = config
         self.encoder, self.embedding_dim = nn.Flatten(), channels * config.data.size**2
         self.projector = nn.Sequential()
+
+    def layers(self, images: Tensor) -> Tensor:
+        return self.encode(images)

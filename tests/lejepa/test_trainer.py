@@ -197,6 +197,26 @@ def test_the_pixel_floor_evaluates_the_pixels() -> None:
     torch.testing.assert_close(embeddings, flat)
 
 
+@pytest.mark.parametrize("name", ["random", "pixels", "lejepa"])
+def test_the_last_two_layers_are_what_the_probes_read_when_asked(name: str) -> None:
+    trainer = Trainer(config(method={"name": name}, epochs=1, probe={"on": "layers", "draws": 2, "lidar": 2}))
+    (report,) = list(trainer)
+    assert trainer.evaluation.features(trainer.data.val).x.shape[1] == (64 if name == "pixels" else 16 + 32)
+    assert ("diag/lidar" in report.metrics) == (name == "lejepa")
+    assert 0 <= trainer.test()["test/linear"] <= 100
+
+
+def test_another_data_set_is_judged_at_the_very_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the same images again, but all of them, so that the numbers differ."""
+    probe = {"transfer": ["digits"], "finetune": 1, "draws": 2}
+    trainer = Trainer(config(epochs=1, probe=probe))
+    (report,) = list(trainer)
+    assert not [name for name in report.metrics if "digits" in name or "finetune" in name]
+    found = trainer.test()
+    assert {"test/linear", "test/digits/linear", "test/digits/shot1", "test/finetune"} <= found.keys()
+    assert found["test/digits/linear"] != found["test/linear"]
+
+
 def test_test_images_are_not_touched_before_they_are_asked_for() -> None:
     trainer = Trainer(config())
     trainer.data.test.images.fill_(0)
