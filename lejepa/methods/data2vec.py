@@ -22,6 +22,8 @@ from lejepa.vit import SmallViT
 class Data2vec(Method):
     """Facts from facebookresearch/data2vec_vision: engine_for_cyclical.py, modeling_cyclical.py. Evaluates the teacher.
 
+    The reference fine-tunes the student (--model_key); here every method with a teacher is judged by its teacher.
+
     Heuristics: EMA teacher (momentum linear), stop-gradient, a linear predictor, layer-normalised targets. It has no
     projector. Left out of the reference, so that every method trains the same encoder: its class token, relative
     positions, layer scale, dropout of attention and rescaled initialisation. The teacher has no drop path, as there.
@@ -39,7 +41,7 @@ class Data2vec(Method):
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
         blocks = len(self.encoder.blocks)
         self.averaged = config.method.layers or min(6, max(1, blocks // 2))
-        self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(self.embedding_dim), std=0.02))
+        self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, 1, self.embedding_dim), std=0.02))
         self.predictor = nn.Linear(self.embedding_dim, self.embedding_dim)
 
     def views(self) -> ViewsConfig:
