@@ -185,7 +185,7 @@ def _base_place(loc: KeyPath, arm: str, places: Places) -> KeyPath:
 
 def _check_metric(spec: SweepSpec, cell: Cell, config: TrainConfig, places: Places) -> None:
     known = ["val/linear", "val/knn", "val/online", *(f"val/shot{k}" for k in config.probe.shots)]
-    known += [f"diag/{name}" for name in _DIAGNOSTICS]
+    known += [f"diag/{name}" for name in (*_DIAGNOSTICS, *(["lidar"] if config.probe.lidar else []))]
     name, method = spec.metric.name, config.method.name
     if name.startswith("train/") and method in FLOORS:
         return  # a floor has no loss; it is drawn where the metric is a score
