@@ -27,7 +27,12 @@ _NOT_IN_BASE = {
 _DIAGNOSTICS = (
     "std", "std_min", "dead", "rankme", "effective_rank", "condition", "sigreg", "sigreg_share", "collapsed",
 )  # fmt: skip
-_TERMS = {"lejepa": ("loss", "pred", "sigreg"), "vicreg": ("loss", "inv", "std", "cov")}
+_TERMS = {  # of methods whose loss has parts
+    "lejepa": ("loss", "pred", "sigreg"),
+    "vicreg": ("loss", "inv", "std", "cov"),
+    "barlow_twins": ("loss", "on", "off"),
+    "dino": ("loss", "entropy", "kl", "information", "ln_k_gap"),
+}
 
 
 # -- pydantic's errors in the user's words ----------------------------------------------------------------------------
