@@ -380,3 +380,25 @@ def test_supervised_is_the_cross_entropy_of_every_global_view_on_its_labels() ->
 def test_supervised_without_a_number_of_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the number of classes, 2 or more, not 0"):
         build_method(config("supervised"), channels=1)
+
+
+# -- heads ------------------------------------------------------------------------------------------------------------
+
+
+def test_simclrs_projections_have_no_mean_whatever_their_scale() -> None:
+    method = make("simclr")
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1.0)
+    batch = views(method)
+    before = method.project(method.encoder(batch.globals[0])).std(0)
+    method(batch, 0)["loss"].backward()
+    optimizer.step()
+    after = method.project(method.encoder(batch.globals[0]))
+    torch.testing.assert_close(after.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
+    assert not torch.allclose(after.std(0), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["vicreg", "barlow_twins", "byol", "moco_v3", "simclr", "simsiam"])
+def test_no_projection_has_a_bias(name: str) -> None:
+    projector = make(name).projector
+    last = [module for module in projector.modules() if isinstance(module, torch.nn.Linear)][-1]
+    assert torch.equal(last(torch.zeros(1, 32)), torch.zeros(1, 16))
