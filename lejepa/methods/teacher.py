@@ -4,6 +4,7 @@ import copy
 import math
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from lejepa.averaging import follow
@@ -14,7 +15,7 @@ class Taught(Method):
     """A student of `encoder` and further parts, and a teacher of the same parts; the teacher is what is evaluated.
 
     The parameters of the teacher follow; its BatchNorm has running statistics of its own, from its own passes, and in
-    training normalises by the batch.
+    training normalises by the batch. It drops no paths (facebookresearch/dino, main_dino.py).
     """
 
     teacher: nn.Sequential  # encoder, projector, …
@@ -22,6 +23,9 @@ class Taught(Method):
 
     def start_teacher(self) -> None:
         self.teacher = nn.Sequential(*(copy.deepcopy(part) for part in self.student())).requires_grad_(False)
+        for module in self.teacher.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0
 
     def student(self) -> list[nn.Module]:
         """The parts that the teacher averages, in the order of its pass."""

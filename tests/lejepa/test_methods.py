@@ -219,6 +219,14 @@ def test_a_teachers_norms_keep_statistics_of_their_own_and_normalise_by_the_batc
     torch.testing.assert_close(method(batch, 0)["loss"], loss)
 
 
+@pytest.mark.parametrize("name", TAUGHT)
+def test_the_student_drops_paths_and_its_teacher_none(name: str) -> None:
+    method: Taught = make(name, encoder={"name": "small_vit", "width": 64, "depth": 2, "patch": 4, "drop_path": 0.5})
+    images = views(method).globals[0]
+    assert torch.equal(method.teacher[0](images), method.teacher[0](images))
+    assert not torch.equal(method.encoder(images), method.encoder(images))
+
+
 def test_moco_moves_its_keys_encoder_before_it_gives_keys_and_not_after_the_last_step() -> None:
     method: MocoV3 = make("moco_v3")
     move(method.encoder)
