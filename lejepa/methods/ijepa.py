@@ -44,6 +44,11 @@ class Ijepa(Method):
     def views(self) -> ViewsConfig:
         return self.config.views.model_copy(update={"global_views": 1, "local_views": 0})
 
+    def train(self, mode: bool = True) -> "Ijepa":
+        super().train(mode)
+        self.target.eval()  # drops no paths
+        return self
+
     def forward(self, views: Views, step: int) -> dict[str, Tensor]:
         images = views.globals[0]
         everywhere = len(images) * ranks.world_size()  # the masks of all ranks are cut to one length

@@ -141,6 +141,14 @@ def test_the_teacher_follows_with_a_momentum_that_grows_linearly_to_one() -> Non
         assert moved == pytest.approx(1 - momentum, abs=1e-5), step
 
 
+def test_the_target_encoder_drops_no_paths_while_the_context_encoder_does() -> None:
+    config = make().config
+    config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"drop_path": 0.9})})
+    method, images = Ijepa(config, channels=1).train(), views(32).globals[0]
+    assert torch.equal(method.target(images), method.target(images))
+    assert not torch.equal(method.encoder(images), method.encoder(images))
+
+
 def test_the_target_encoder_is_what_is_evaluated() -> None:
     method, images = make(), views().globals[0]
     with torch.no_grad():
