@@ -34,7 +34,7 @@ def test_the_description_is_json_and_names_code_packages_and_machine() -> None:
     assert described["code"] == code_hash()
     assert {"torch", "ray", "optuna", "mlflow"} <= described["packages"].keys()
     assert (described["executor"], described["command"]) == ("local", ["harness", "run"])
-    assert described["pool"] == {"cpus": 1, "gpus": 0.0, "max_concurrent": 3}
+    assert described["pool"] == {"cpus": 1, "gpus": 0.0, "ranks": 1, "max_concurrent": 3}
     assert described["cpu"]
     assert described["memory_gib"] > 0
 
