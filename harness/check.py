@@ -26,9 +26,11 @@ _NOT_IN_BASE = {
 }
 _DIAGNOSTICS = (
     "std", "std_min", "dead", "rankme", "effective_rank", "condition", "sigreg", "sigreg_share", "collapsed",
+    "collapsed_variance", "collapsed_rank", "collapsed_loss",
 )  # fmt: skip
 _TERMS = {  # of methods whose loss has parts
     "lejepa": ("loss", "pred", "sigreg"),
+    "predictive": ("loss", "pred"),
     "vicreg": ("loss", "inv", "std", "cov"),
     "barlow_twins": ("loss", "on", "off"),
     "dino": ("loss", "entropy", "kl", "information", "ln_k_gap"),

@@ -145,6 +145,8 @@ def why(metrics: Mapping[str, float]) -> str | None:
         reasons.append(f"the projections hardly vary (mean deviation per dimension {read['std']:.2g})")
     if read.get("collapsed_rank"):
         reasons.append(f"the embeddings lie on a line (effective rank {read['effective_rank']:.2f})")
+    if read.get("collapsed_loss"):
+        reasons.append("the loss is that of outputs that tell nothing of the images")
     return " and ".join(reasons) or None
 
 

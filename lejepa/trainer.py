@@ -113,7 +113,7 @@ class Trainer:
     def _run_epoch(self) -> EpochReport:
         start = time.perf_counter()
         metrics, timing = self._train() if self.method.trains else ({}, {})
-        metrics |= self._validate()
+        metrics |= self._validate(metrics)
         timing["seconds"] = time.perf_counter() - start
         return EpochReport(self.epoch + 1, metrics, timing)
 
@@ -180,8 +180,8 @@ class Trainer:
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def _validate(self) -> dict[str, float]:
-        """Probes on val and the diagnostics, where this epoch is to be evaluated."""
+    def _validate(self, losses: dict[str, float]) -> dict[str, float]:
+        """Probes on val and the diagnostics, where this epoch is to be evaluated. losses: of the epoch, `train/…`."""
         done = self.epoch + 1
         if done % self.config.probe.every and done != self.config.length:
             return {}
@@ -189,9 +189,13 @@ class Trainer:
             found, embeddings = self.evaluation.validate()
         except NotFinite as error:
             raise Diverged(done, done * self.steps_per_epoch - 1, str(error)) from error
-        if self.method.trains:
-            with torch.no_grad():
-                found["val/online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))
+        if not self.method.trains:
+            return found
+        told_by_loss = self.method.collapsed({name.removeprefix("train/"): value for name, value in losses.items()})
+        found["diag/collapsed_loss"] = float(told_by_loss)
+        found["diag/collapsed"] = max(found["diag/collapsed"], found["diag/collapsed_loss"])
+        with torch.no_grad():
+            found["val/online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))
         return found
 
     def test(self) -> dict[str, float]:

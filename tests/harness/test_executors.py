@@ -113,7 +113,7 @@ def test_threads_and_device_are_what_the_pool_grants(ran: Ran) -> None:
 
 
 def test_a_trial_goes_on_from_its_checkpoint_and_tells_what_was_missed(executor: Executor, tmp_path: Path) -> None:
-    ordered = order(trial(AFTER), trial(AFTER).config, tmp_path)
+    ordered = order(trial(AFTER), trial(AFTER).config, 1, tmp_path)
     earlier = FAKE(trial(AFTER).config, Path(ordered.checkpoints))
     next(reports := iter(earlier))
     next(reports)

@@ -217,6 +217,17 @@ def test_another_data_set_is_judged_at_the_very_end(monkeypatch: pytest.MonkeyPa
     assert found["test/digits/linear"] != found["test/linear"]
 
 
+def test_a_dino_that_stays_at_ln_k_is_labelled_collapsed() -> None:
+    """With a learning rate of nothing, student and teacher stay at their start, where every prototype is as likely."""
+    method = {"name": "dino", "prototypes": 64, "student_temp": 10.0, "teacher_temp": [10.0, 10.0]}
+    trainer = Trainer(config(method=method, epochs=2, optimizer={"lr": 1e-12}))
+    *_, report = list(trainer)
+    assert report.metrics["train/loss"] == pytest.approx(math.log(64), rel=1e-3)
+    assert report.metrics["diag/collapsed"] == report.metrics["diag/collapsed_loss"] == 1
+    assert report.metrics["diag/collapsed_rank"] == 0
+    assert next(iter(Trainer(config(epochs=1)))).metrics["diag/collapsed_loss"] == 0
+
+
 def test_test_images_are_not_touched_before_they_are_asked_for() -> None:
     trainer = Trainer(config())
     trainer.data.test.images.fill_(0)
