@@ -189,8 +189,10 @@ class TrainConfig(Part):
             projector = {**implied.get("projector", {}), **projector}
         views = {"recipe": "digits" if data.get("name", "digits") == "digits" else "paper", **views}
         size = data.get("size", DataConfig.model_fields["size"].default)
-        if views.get("local_size") is None and isinstance(size, int):
-            views["local_size"] = max(8, round(size * 98 / 224 / 4) * 4)
+        if views.get("global_size") is None:
+            views["global_size"] = size
+        if views.get("local_size") is None and isinstance(views["global_size"], int):
+            views["local_size"] = max(8, round(views["global_size"] * 98 / 224 / 4) * 4)
         return {**raw, "views": views, "optimizer": optimizer, "projector": projector}
 
     @property
@@ -204,6 +206,8 @@ class TrainConfig(Part):
             check_paired(self)
         if self.method.name in MASKED:
             check_masked(self)
+            if self.views.global_size != self.data.size:
+                raise ValueError(f"{self.method.name} masks the patches of data.size; leave views.global_size out")
         if self.method.name == "predictive":
             check_predictive(self)
         halves = self.encoder.name in ("small_resnet", "small_convnext")
@@ -219,7 +223,13 @@ class TrainConfig(Part):
                     f"not {self.encoder.width}"
                 )
             patch = self.encoder.patch or 4
-            for what, side in (("data.size", self.data.size), ("views.local_size", self.views.local_size or patch)):
-                if side % patch:
+            views = self.views
+            sides = {
+                "data.size": self.data.size,
+                "views.global_size": views.global_size,
+                "views.local_size": views.local_size,
+            }
+            for what, side in sides.items():
+                if side is not None and side % patch:
                     raise ValueError(f"small_vit cuts images into patches of {patch}; {what} = {side} is no multiple")
         return self

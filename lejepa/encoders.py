@@ -157,7 +157,8 @@ def check_encoder(config: TrainConfig) -> None:
     if config.method.name == "pixels":
         return
     views, name = config.views, config.encoder.name
-    sizes = {config.data.size} | ({views.local_size or config.data.size} if views.local_views else set())
+    sizes = {config.data.size, views.global_size or config.data.size}
+    sizes |= {views.local_size or config.data.size} if views.local_views else set()
     with torch.random.fork_rng(devices=[]):
         try:
             encoder, dim = build_encoder(config, channels=3)

@@ -50,6 +50,7 @@ class ViewsConfig(Part):
     recipe: Literal["paper", "minimal", "simclr", "byol", "dino", "cifar", "crop", "digits"] = "paper"
     global_views: int = Field(2, ge=1)  # large crops; they make the centre of the prediction loss
     local_views: int = Field(2, ge=0)  # small crops; 6 in the paper
+    global_size: int | None = Field(None, ge=8)  # side of a global crop, pixels; None: data.size
     local_size: int | None = Field(None, ge=4)  # side of a local crop, pixels; None: 98/224 of the global, 8 at least
     global_scale: tuple[Probability, Probability] = (0.3, 1.0)  # area of a global crop, share of the image
     local_scale: tuple[Probability, Probability] = (0.05, 0.3)  # area of a local crop, share of the image

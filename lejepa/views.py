@@ -41,7 +41,10 @@ class _Group:
 
 
 class Multicrop:
-    """Makes the views of a batch. size: side of a global view, pixels; mean, std: (C,), of the images on [0, 1]."""
+    """Makes the views of a batch. mean, std: (C,), of the images on [0, 1].
+
+    size: side of the images that are evaluated, pixels, and of views where the config says nothing else.
+    """
 
     def __init__(self, config: ViewsConfig, size: int, mean: Tensor, std: Tensor) -> None:
         self.config, self.size = config, size
@@ -51,7 +54,7 @@ class Multicrop:
         )
         others, locals_ = config.global_views - 1, config.local_views
         self._globals = _Group(
-            range(config.global_views), size, config.global_scale,
+            range(config.global_views), config.global_size or size, config.global_scale,
             (first_blur, *[other_blur] * others), (first_sol, *[other_sol] * others),
         )  # fmt: skip
         self._locals = _Group(
@@ -70,7 +73,7 @@ class Multicrop:
         return Views(self._views(by_row, keys, self._globals), self._views(by_row, keys, self._locals))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(N, C, S, S) uint8 → float32 of the global views' size, with their mean and deviation: what is evaluated."""
+        """(N, C, S, S) uint8 → float32 of side `size`, with the views' mean and deviation: what is evaluated."""
         x = images / 255
         if x.shape[-1] != self.size:
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)

@@ -228,6 +228,16 @@ def test_a_dino_that_stays_at_ln_k_is_labelled_collapsed() -> None:
     assert next(iter(Trainer(config(epochs=1)))).metrics["diag/collapsed_loss"] == 0
 
 
+def test_views_may_be_smaller_than_the_images_that_are_evaluated() -> None:
+    trainer = Trainer(config(data={"name": "digits", "size": 16, "limit": 300}, views={"global_size": 8}))
+    sides = []
+    trainer.method.encoder.register_forward_pre_hook(
+        lambda _, x: sides.append((trainer.method.training, x[0].shape[-1]))
+    )
+    next(iter(trainer))
+    assert set(sides) == {(True, 8), (False, 16)}  # local views of 8 px, too
+
+
 def test_test_images_are_not_touched_before_they_are_asked_for() -> None:
     trainer = Trainer(config())
     trainer.data.test.images.fill_(0)

@@ -199,7 +199,7 @@ def test_views_on_the_gpu_are_those_of_the_cpu() -> None:
 
 def test_every_recipe_can_be_chosen_and_sets_all_that_a_view_does() -> None:
     assert set(get_args(ViewsConfig.model_fields["recipe"].annotation)) == set(VIEW_RECIPES)
-    set_elsewhere = {"recipe", "global_views", "local_views", "local_size"}
+    set_elsewhere = {"recipe", "global_views", "local_views", "global_size", "local_size"}
     for recipe, settings in VIEW_RECIPES.items():
         assert settings.keys() == ViewsConfig.model_fields.keys() - set_elsewhere, recipe
         config = ViewsConfig.model_validate({"recipe": recipe})
