@@ -37,7 +37,9 @@ class SmallResNet(Staged):
     """A pre-activation-free ResNet (He et al. 2016) with a stride-2 stem of 3×3. 0.31 M parameters at width 32."""
 
     def __init__(self, channels: int = 3, width: int = 32, depth: int = 1, dim: int | None = None) -> None:
-        stem = nn.Sequential(nn.Conv2d(channels, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
         stages: list[nn.Module] = []
         for stage, stride in enumerate((1, 2, 2)):
             out = width << stage
@@ -52,7 +54,7 @@ class _BasicBlock(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(into, out, 3, stride, 1, bias=False),
             nn.BatchNorm2d(out),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(out, out, 3, 1, 1, bias=False),
             nn.BatchNorm2d(out),
         )
@@ -61,7 +63,7 @@ class _BasicBlock(nn.Module):
             self.skip = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.skip(x))
+        return torch.relu_(self.body(x) + self.skip(x))
 
 
 class SmallConvNext(Staged):

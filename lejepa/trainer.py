@@ -111,10 +111,10 @@ class Trainer:
             yield report
 
     def _run_epoch(self) -> EpochReport:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         metrics, timing = self._train() if self.method.trains else ({}, {})
         metrics |= self._validate(metrics)
-        timing["seconds"] = time.perf_counter() - start
+        timing |= {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
         return EpochReport(self.epoch + 1, metrics, timing)
 
     def _train(self) -> tuple[dict[str, float], dict[str, float]]:
