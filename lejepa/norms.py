@@ -45,7 +45,7 @@ class GlobalBatchNorm(_BatchNorm):
         over = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         count = x.numel() // x.shape[1] * ranks.world_size()
-        values = x.float()
+        values = x if x.dtype == torch.float64 else x.float()
         mean = ranks.total(values.sum(over)) / count
         centred = values - mean.view(shape)
         variance = ranks.total(centred.square().sum(over)) / count
