@@ -11,7 +11,7 @@ demo: .venv/installed
 	else $(BIN)/harness run quickstart; fi
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m slow
