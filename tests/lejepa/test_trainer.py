@@ -362,6 +362,16 @@ def test_parts_are_refused_where_the_encoder_normalises_by_the_batch() -> None:
         Trainer(config(accumulate=2))
 
 
+@pytest.mark.slow
+def test_a_compiled_encoder_trains_as_a_plain_one(tmp_path: Path) -> None:
+    """And its checkpoint is the plain one's, so that either goes on from the other's."""
+    plain, compiled = Trainer(config()), Trainer(config(compile=True), tmp_path)
+    for a, b in zip(plain, compiled, strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-3)
+    assert plain.method.state_dict().keys() == compiled.method.state_dict().keys()
+    assert Trainer(config(compile=True), tmp_path).load()
+
+
 def test_averaged_weights_are_what_is_evaluated() -> None:
     """One step of momentum min(0.9, 1/10) and one of 2/11, from the initial weights."""
     start = Trainer(config(average=0.9))
