@@ -38,8 +38,10 @@ def team(order: Order) -> Iterator[None]:
         try:
             for rank in range(1, order.ranks):
                 follower = subprocess.Popen(
-                    [sys.executable, "-m", "harness.team"], stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
-                )
+                    [sys.executable, "-m", "harness.team"],
+                    stdin=subprocess.PIPE, stdout=log, stderr=log, text=True,
+                    start_new_session=True,  # a Ctrl-C is for rank 0, which ends its epoch first
+                )  # fmt: skip
                 started.append(follower)
                 assert follower.stdin is not None
                 json.dump({"order": asdict(order), "rank": rank, "where": where, "leader": os.getpid()}, follower.stdin)
