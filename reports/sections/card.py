@@ -20,6 +20,7 @@ from reports.wording import (
     minus,
     name_text,
     number,
+    short_name,
     unit,
 )
 
@@ -187,7 +188,7 @@ def _figure(study: Study) -> Figure | None:
     if contrast is None or contrast.estimate is None:
         return None
     points = difference_unit(study.judge)
-    label = f"{figures.short_name(contrast.a_text, 18)} − {figures.short_name(contrast.b_text, 18)}"
+    label = f"{short_name(contrast.a_text, 18)} − {short_name(contrast.b_text, 18)}"
     shown = _difference_text(study, contrast)
     text = figures.Text(
         "effect",
