@@ -28,6 +28,9 @@ _DIAGNOSTICS = (
     "std", "std_min", "dead", "rankme", "effective_rank", "condition", "sigreg", "sigreg_share", "collapsed",
     "collapsed_variance", "collapsed_rank", "collapsed_loss",
 )  # fmt: skip
+_TOLD_BY = {  # by methods about themselves
+    "lejepa": ("loss_over_lambda", "slices_variance", "slices_cosine"),
+}
 _TERMS = {  # of methods whose loss has parts
     "lejepa": ("loss", "pred", "sigreg"),
     "predictive": ("loss", "pred"),
@@ -191,9 +194,10 @@ def _base_place(loc: KeyPath, arm: str, places: Places) -> KeyPath:
 
 
 def _check_metric(spec: SweepSpec, cell: Cell, config: TrainConfig, places: Places) -> None:
-    known = ["val/linear", "val/knn", "val/online", *(f"val/shot{k}" for k in config.probe.shots)]
-    known += [f"diag/{name}" for name in (*_DIAGNOSTICS, *(["lidar"] if config.probe.lidar else []))]
     name, method = spec.metric.name, config.method.name
+    known = ["val/linear", "val/knn", "val/online", *(f"val/shot{k}" for k in config.probe.shots)]
+    known += [f"diag/{what}" for what in (*_DIAGNOSTICS, *_TOLD_BY.get(method, ()))]
+    known += ["diag/lidar"] if config.probe.lidar else []
     if name.startswith("train/") and method in FLOORS:
         return  # a floor has no loss; it is drawn where the metric is a score
     known += [f"train/{term}" for term in _TERMS.get(method, ("loss",))]

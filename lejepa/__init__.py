@@ -9,6 +9,6 @@ To read it in the way of the data:
     methods/          embeddings → losses: one file a method; losses has them as pure functions
     sigreg            LeJEPA's one regulariser: harmonics, spherical, gaussianity, variants
     trainer           the loop: schedules, optimizers, averaging, norms and ranks, telemetry, checkpoint
-    evaluation        what was learned: probes, diagnostics, finetune; export takes the encoder away
+    evaluation        what was learned: probes, diagnostics, sketching, finetune; export takes the encoder away
     command           one training from a shell
 """

@@ -191,8 +191,10 @@ class Trainer:
             raise Diverged(done, done * self.steps_per_epoch - 1, str(error)) from error
         if not self.method.trains:
             return found
-        told_by_loss = self.method.collapsed({name.removeprefix("train/"): value for name, value in losses.items()})
-        found["diag/collapsed_loss"] = float(told_by_loss)
+        losses = {name.removeprefix("train/"): value for name, value in losses.items()}
+        own = self.method.describe(self.evaluation.project(embeddings), losses)
+        found |= {f"diag/{name}": value for name, value in own.items()}
+        found["diag/collapsed_loss"] = float(self.method.collapsed(losses))
         found["diag/collapsed"] = max(found["diag/collapsed"], found["diag/collapsed_loss"])
         with torch.no_grad():
             found["val/online"] = probes.accuracy(self.probe(embeddings), self.data.val.labels.to(self.device))

@@ -69,6 +69,10 @@ class Method(nn.Module):
         """Whether the mean losses of an epoch, by name, tell of a collapse; features may show others."""
         return False
 
+    def describe(self, projections: Tensor, losses: Mapping[str, float]) -> dict[str, float]:
+        """What only the method can tell without labels: of projections (N, K) of val, and of an epoch's mean losses."""
+        return {}
+
     def at_constant_rate(self) -> Iterable[nn.Parameter]:
         """Parameters that learn at the peak rate throughout."""
         return ()

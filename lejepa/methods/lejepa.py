@@ -1,17 +1,20 @@
 """LeJEPA: predict the centre of the global views from every view, and keep every view's projections Gaussian."""
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from lejepa.averaging import follow
 from lejepa.config import TrainConfig
+from lejepa.diagnostics import loss_over_lambda
 from lejepa.encoders import build_projector
 from lejepa.losses import lejepa_parts
 from lejepa.method_config import LejepaConfig
 from lejepa.methods.base import Method, encode_views
-from lejepa.sigreg import NotFinite
+from lejepa.sigreg import NotFinite, SIGReg
+from lejepa.sketching import sketching
 from lejepa.variants import regularizer
 from lejepa.views import Views
 
@@ -68,3 +71,11 @@ class Lejepa(Method):
         student = nn.ModuleList([self.encoder, self.projector])
         follow(self.teacher.parameters(), student.parameters(), self.options.teacher)
         return {"ema": self.options.teacher}
+
+    def describe(self, projections: Tensor, losses: Mapping[str, float]) -> dict[str, float]:
+        return regularized(self.sigreg, self.options.lamb, projections, losses["loss"], self.config.batch_size)
+
+
+def regularized(sigreg: SIGReg, lamb: float, projections: Tensor, loss: float, batch: int) -> dict[str, float]:
+    """`loss_over_lambda`, and how much the slices lose; nothing without SIGReg."""
+    return {"loss_over_lambda": loss_over_lambda(loss, lamb), **sketching(sigreg, projections, batch)} if lamb else {}

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from lejepa.heuristics_config import Heuristics, PredictiveConfig
 from lejepa.losses import lejepa_parts, vicreg_parts
 from lejepa.method_config import LejepaConfig
 from lejepa.methods.base import Method, encode_views
+from lejepa.methods.lejepa import regularized
 from lejepa.sigreg import NotFinite
 from lejepa.variants import regularizer
 from lejepa.views import Views
@@ -95,6 +97,9 @@ class Predictive(Method):
         student = nn.ModuleList([self.encoder, self.projector])
         follow(self.teacher.parameters(), student.parameters(), momentum)
         return {"ema": momentum}
+
+    def describe(self, projections: Tensor, losses: Mapping[str, float]) -> dict[str, float]:
+        return regularized(self.sigreg, self.options.sigreg or 0.0, projections, losses["loss"], self.config.batch_size)
 
 
 def repulsion(z: Tensor, *, temperature: float) -> Tensor:
