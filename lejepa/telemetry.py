@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -41,12 +42,26 @@ class Stopwatch:
 
 
 def peak_memory(device: torch.device) -> float:
-    """MB (10⁶ bytes): on CUDA the most that tensors took since the last call, else the most the process ever took."""
+    """MB (10⁶ bytes) at the most since the last call: that tensors took on CUDA, that the process took elsewhere.
+
+    Where the system cannot forget the process's peak (it is not Linux), the most that it ever took.
+    """
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 1e6
         torch.cuda.reset_peak_memory_stats(device)
         return peak
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    try:
+        return _resident_peak()
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _resident_peak() -> float:
+    """Linux: the peak of the resident set, forgotten once it is read."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")
     return kilobytes * 1024 / 1e6
 
 
