@@ -57,13 +57,14 @@ def keys_of(row: Sequence[Value]) -> list[str]:
 
 @dataclass(frozen=True)
 class Figure:
-    name: str  # of the PNG, SVG and CSV files
+    name: str  # of the PNG, SVG, PDF and CSV files
     caption: str
     alt: str
     svg: str
     png: bytes
     data: pd.DataFrame
     wide: bool = False
+    pdf: bytes = b""
 
 
 @dataclass(frozen=True)

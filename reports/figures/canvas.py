@@ -1,4 +1,4 @@
-"""The paper of every figure: its style, its legend and tick marks, and how it becomes SVG and PNG."""
+"""The paper of every figure: its style, its legend and tick marks, and how it becomes SVG, PNG and PDF."""
 
 import io
 import warnings
@@ -18,12 +18,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reports.content import Figure
+from reports.figures import hover
 from reports.figures.palette import GRID, INK, MUTED, PAPER
 from reports.wording import number
 
 _STYLE: dict[Any, Any] = {
     "font.size": 10, "font.family": "sans-serif", "text.parse_math": False, "svg.fonttype": "none",
-    "svg.hashsalt": "reports", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED,
+    "svg.hashsalt": "reports", "pdf.fonttype": 42, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED,
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": GRID, "grid.linewidth": 0.8, "figure.facecolor": PAPER, "axes.facecolor": "none",
@@ -63,12 +64,16 @@ def canvas_of(inches: tuple[float, float]) -> Iterator[tuple[Canvas, Axes]]:
 
 
 def finish(canvas: Canvas, text: Text) -> Figure:
-    svg, png = io.StringIO(), io.BytesIO()
+    """The three files of a figure; the same figure gives the same bytes (none says when it was made)."""
+    marked = hover.mark(canvas, text.data)
+    svg, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names may hold any script; the SVG keeps them
         canvas.savefig(svg, format="svg", metadata={"Date": None})
         canvas.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return Figure(text.name, text.caption, text.alt, svg.getvalue(), png.getvalue(), text.data, text.wide)
+        canvas.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    titled = hover.write(svg.getvalue(), marked)
+    return Figure(text.name, text.caption, text.alt, titled, png.getvalue(), text.data, text.wide, pdf.getvalue())
 
 
 def decade_ticks(scale: Axis) -> None:

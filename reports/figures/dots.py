@@ -8,9 +8,10 @@ import numpy as np
 from reports.content import Figure
 from reports.figures.canvas import MANY, Text, canvas_of, finish
 from reports.figures.curve import Level
+from reports.figures.hover import hover
 from reports.figures.palette import BAND, INK, MUTED, PAPER, RED, colour_of, marker_of
 from reports.statistics import Estimate
-from reports.wording import short_name
+from reports.wording import minus, short_name
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ def dots(text: Text, rows: Sequence[Row], x_label: str, levels: Sequence[Level] 
             if row.estimate:
                 if row.estimate.low is not None and row.estimate.high is not None:
                     axes.hlines(y, row.estimate.low, row.estimate.high, color=colour, lw=2, zorder=4)
-                axes.plot(row.estimate.mean, y, "o" if row.floor else marker_of(row.place), ms=7, color=colour,
-                          mfc=PAPER if row.floor else colour, zorder=5)  # fmt: skip
+                mean = axes.plot(row.estimate.mean, y, "o" if row.floor else marker_of(row.place), ms=7, color=colour,
+                                 mfc=PAPER if row.floor else colour, zorder=5)  # fmt: skip
+                hover(mean[0], [f"{row.label} · {said(row.estimate)}"])
             elif not row.diverged:
                 axes.annotate("no evidence" if not len(row.values) else "incomplete", (0.02, y), va="center",
                               xycoords=("axes fraction", "data"), color=MUTED, fontsize=8.5)  # fmt: skip
@@ -55,10 +57,19 @@ def effect(text: Text, estimate: Estimate, values: Sequence[float], rope: float,
     with canvas_of((4.8, 1.35)) as (canvas, axes):
         axes.axvspan(-rope, rope, color=BAND, lw=0, zorder=0)
         axes.axvline(0, color=MUTED, lw=1)
-        axes.scatter(values, np.full(len(values), 0.0) + 0.28, s=16, color=MUTED, alpha=0.6, lw=0, zorder=3)
+        seeds = axes.scatter(values, np.full(len(values), 0.28), s=16, color=MUTED, alpha=0.6, lw=0, zorder=3)
+        hover(seeds, [f"one pair of seeds · {minus(f'{value:+.3g}')}" for value in values])
         if estimate.low is not None and estimate.high is not None:
             axes.hlines(0, estimate.low, estimate.high, color=INK, lw=2.4, zorder=4)
-        axes.plot(estimate.mean, 0, "o", color=INK, ms=8, zorder=5)
+        hover(axes.plot(estimate.mean, 0, "o", color=INK, ms=8, zorder=5)[0], [said(estimate)])
         axes.set(ylim=(-0.6, 0.65), yticks=[], xlabel=x_label)
         axes.spines["left"].set_visible(False)
         return finish(canvas, text)
+
+
+def said(estimate: Estimate) -> str:
+    """`mean 77.0 [70.1, 83.9] · n = 3`."""
+    interval = ""
+    if estimate.low is not None and estimate.high is not None:
+        interval = f" [{minus(f'{estimate.low:.3g}')}, {minus(f'{estimate.high:.3g}')}]"
+    return f"mean {minus(f'{estimate.mean:.3g}')}{interval} · n = {estimate.n}"
