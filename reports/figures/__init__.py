@@ -2,12 +2,14 @@
 
 from reports.figures.canvas import Text
 from reports.figures.curve import Level, Mark, Point, Series, curve
+from reports.figures.decay import decay
 from reports.figures.dots import Row, dots, effect
-from reports.figures.losses import losses
+from reports.figures.landscape import Peak, Tried, heat_map, landscape
+from reports.figures.losses import against_loss, losses
 from reports.figures.palette import css_tokens, inline
 from reports.figures.training import Curve, training
 
 __all__ = [
-    "Curve", "Level", "Mark", "Point", "Row", "Series", "Text", "css_tokens", "curve", "dots", "effect", "inline",
-    "losses", "training",
+    "Curve", "Level", "Mark", "Peak", "Point", "Row", "Series", "Text", "Tried", "against_loss", "css_tokens", "curve",
+    "decay", "dots", "effect", "heat_map", "inline", "landscape", "losses", "training",
 ]  # fmt: skip

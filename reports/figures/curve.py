@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from reports.content import Figure
 from reports.figures.canvas import MANY, Text, canvas_of, finish, legend
-from reports.figures.palette import BAND, FLOOR_STYLES, INK, MUTED, PAPER, RED, colour_of, marker_of
+from reports.figures.palette import BAND, FLOOR_STYLES, INK, MUTED, RED, colour_of, marker_of
+from reports.figures.scale import log_places, log_ticks
 from reports.statistics import Estimate
-from reports.wording import number, short_name
+from reports.wording import short_name
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,13 @@ class Mark:
 
 def curve(
     text: Text, series: Sequence[Series], x_label: str, y_label: str, *, log: bool, levels: Sequence[Level] = (),
-    marks: Sequence[Mark] = (), band: tuple[float, float] | None = None,
+    marks: Sequence[Mark] = (), band: tuple[float, float] | None = None, infinity: str = "∞",
 ) -> Figure:  # fmt: skip
-    """A metric against a numeric factor: raw seeds, mean and interval; on a log axis, 0 stands apart at the left."""
+    """A metric against a numeric factor: raw seeds, mean and interval. On a log axis, 0 stands apart at the left and
+    infinity, under the name given, at the right."""
     with canvas_of((5.8, 3.9) if text.wide else (5.2, 3.6)) as (canvas, axes):
         xs = sorted({point.x for line in series for point in line.points})
-        place = _log_places(xs) if log else {x: x for x in xs}
+        place = log_places(xs) if log else {x: x for x in xs}
         if band:
             pad = 0.012 * (max(place.values()) - min(place.values()))
             axes.axvspan(place[band[0]] - pad, place[band[1]] + pad, color=BAND, lw=0, zorder=0)
@@ -69,7 +71,7 @@ def curve(
             if lost:
                 axes.plot(lost, [bottom] * len(lost), "x", color=RED, ms=8, mew=2, clip_on=False, label="diverged")
         if log:
-            _log_ticks(axes, place)
+            log_ticks(axes, place, infinity)
         for rank, mark in enumerate(marks):
             x = np.log10(mark.x) if log else mark.x
             axes.axvline(x, ymax=1.02, color=MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1, clip_on=False)
@@ -97,7 +99,8 @@ def _draw_series(axes: Axes, line: Series, place: dict[float, float], shift: flo
                 label="collapsed" if bad else None, **style,
             )  # fmt: skip
     whole = [(place[p.x] + shift, p.estimate, p.chosen) for p in line.points if p.estimate]
-    joined = [(place[p.x] + shift, p.estimate.mean) for p in line.points if p.estimate and (p.x > 0 or not log)]
+    joined = [(place[p.x] + shift, p.estimate.mean)
+              for p in line.points if p.estimate and (0 < p.x < np.inf or not log)]  # fmt: skip
     if joined:
         axes.plot(*np.transpose(joined), color=colour, lw=1.6, zorder=4)
     for x, estimate, chosen in whole:
@@ -112,33 +115,6 @@ def _draw_series(axes: Axes, line: Series, place: dict[float, float], shift: flo
 def _seeds(point: Point) -> Iterator[tuple[float, bool]]:
     flags = point.collapsed if len(point.collapsed) else [False] * len(point.values)
     yield from zip(point.values, (bool(flag) for flag in flags), strict=True)
-
-
-def _log_places(xs: Sequence[float]) -> dict[float, float]:
-    """Positions on a log axis; values that have no logarithm stand one step and a gap to the left."""
-    positive = [x for x in xs if x > 0]
-    if not positive:
-        return {x: float(i) for i, x in enumerate(xs)}
-    width = max(np.log10(positive[-1]) - np.log10(positive[0]), 1.0)
-    others = [x for x in xs if x <= 0]
-    left = {x: float(np.log10(positive[0]) - width * 0.16 * (len(others) - i)) for i, x in enumerate(others)}
-    return left | {x: float(np.log10(x)) for x in positive}
-
-
-def _log_ticks(axes: Axes, place: dict[float, float]) -> None:
-    labelled, last = [], -np.inf
-    room = (max(place.values()) - min(place.values())) / 9
-    for x, at in place.items():
-        labelled.append((at, number(x) if at - last >= room else ""))
-        last = at if at - last >= room else last
-    axes.set_xticks([at for at, _ in labelled], [text for _, text in labelled])
-    positive = [at for x, at in place.items() if x > 0]
-    if len(positive) < len(place) and positive:
-        gap = (max(at for x, at in place.items() if x <= 0) + positive[0]) / 2
-        axes.annotate(
-            "//", (gap, 0), xycoords=("data", "axes fraction"), ha="center", va="center", fontsize=11, color=MUTED,
-            bbox=dict(facecolor=PAPER, edgecolor="none", pad=0.5), annotation_clip=False,
-        )  # fmt: skip
 
 
 def _spacing(places: list[float]) -> float:
