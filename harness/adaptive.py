@@ -25,7 +25,7 @@ from harness.ledger import ENDED, Ledger, canonical
 from harness.record import curve, record, recorded
 from harness.source import SpecError
 from harness.space import seed_of
-from harness.trials import resolved, search_trial
+from harness.trials import default_point, resolved, search_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,17 +45,20 @@ class Group:
 
     def __init__(self, spec: SweepSpec, cell: Cell, number: int, fingerprint: Fingerprint) -> None:
         self._spec, self._cell, self._number, self._fingerprint = spec, cell, number, fingerprint
-        self._spaces = {path: space.distribution() for path, space in spec.arms[cell.arm].nuisance.items()}
+        self._nuisance = spec.arms[cell.arm].nuisance
+        self._spaces = {path: space.distribution() for path, space in self._nuisance.items()}
         self._names = [spec.name, cell.arm, dict(cell.values), number]
         direction = StudyDirection.MAXIMIZE if spec.metric.mode == "max" else StudyDirection.MINIMIZE
         self.study = optuna.create_study(study_name=canonical(self._names), direction=direction)
-        self._asked: list[optuna.Trial] = []
+        self._asked: list[optuna.Trial | None] = []  # by ordinal; None: a default outside the space
 
     def __len__(self) -> int:
         return len(self._asked)
 
     def ask(self) -> tuple[dict[str, Any], TrialSpec]:
         """A new point and its trial. Points that the config refuses do not count; SpecError after too many of them."""
+        if self._spec.search.defaults_first and not self._asked:
+            return self._ask_default()
         refused = 0
         while True:
             self.study.sampler = self._sampler(refused)
@@ -72,8 +75,17 @@ class Group:
                 self._asked.append(asked)
                 return asked.params, trial
 
+    def _ask_default(self) -> tuple[dict[str, Any], TrialSpec]:
+        point = default_point(self._spec, self._cell)
+        trial = search_trial(self._spec, self._cell, self._number, 0, {}, self._fingerprint)
+        self.replay(point)
+        return point, trial
+
     def replay(self, point: Mapping[str, Any]) -> None:
-        """A trial that an earlier driver asked for. It runs until it is told."""
+        """A trial that is not drawn: an earlier driver asked for it, or it is the default. It runs until it is told."""
+        if not all(space.holds(point[path]) for path, space in self._nuisance.items()):
+            self._asked.append(None)  # Optuna would take it for a point of the space
+            return
         self.study.sampler = RandomSampler(seed=0)  # has nothing to draw
         self.study.enqueue_trial(dict(point))
         self._asked.append(self.study.ask(self._spaces))
@@ -81,6 +93,8 @@ class Group:
     def tell(self, ordinal: int, state: str, values: Mapping[int, float]) -> None:
         """How a trial ended, with its curve: epoch → value."""
         asked = self._asked[ordinal]
+        if asked is None:
+            return
         for epoch, value in values.items():
             asked.report(value, epoch)
         if state == "finished" and values:

@@ -117,6 +117,8 @@ def check_design(spec: SweepSpec, places: Places) -> None:
     configs = [(cell, _construct(spec, cell, point, places)) for cell in spec.cells() for point in spec.corners(cell)]
     for cell, config in configs:
         _check_metric(spec, cell, config, places)
+    for cell in spec.cells() if spec.search.defaults_first else ():
+        _construct(spec, cell, {}, places)
     trials = enumerate_trials(spec, lambda data: "")
     _check_repeats(spec, configs, places)
     _check_contrast(spec, configs, places)

@@ -67,6 +67,15 @@ class Space(BaseModel):
         """The values at which a config must hold for the whole space to hold: all of a finite space, else both ends."""
         return self.values
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value lies in the space."""
+        if self.finite:
+            return canonical(value) in {canonical(known) for known in self.values}
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        low, high = self.values
+        return bool(low <= value <= high) and not (self.kind.endswith("int") and value != int(value))
+
     def at(self, u: float) -> Any:
         """The value at u in [0, 1)."""
         if self.finite:

@@ -91,6 +91,7 @@ class Search(_Part):
     sampler: Literal["grid", "random", "qmc", "tpe"] = "qmc"  # tpe is asked while running, the others are listed before
     trials: int | None = Field(None, ge=1, le=_MOST)  # per study; 16, and for `grid` all combinations
     studies: int = Field(1, ge=1, le=_MOST)  # independent repetitions of the search, per cell
+    defaults_first: bool = False  # the first trial of every study takes each parameter as the file's base has it
 
     @model_validator(mode="before")
     @classmethod
@@ -105,6 +106,8 @@ class Search(_Part):
             raise ValueError("sampler grid runs all combinations; leave `trials` out")
         if self.sampler == "grid" and self.studies > 1:
             raise ValueError("sampler grid repeated is the same grid; leave `studies` at 1")
+        if self.sampler == "grid" and self.defaults_first:
+            raise ValueError("sampler grid runs all combinations and no other; leave `defaults_first` out")
         return self
 
 

@@ -74,18 +74,29 @@ def _trials_of(spec: SweepSpec, cell: Cell, data: Fingerprint) -> Iterator[Trial
 
 
 def search_points(spec: SweepSpec, cell: Cell, study: int) -> list[dict[str, Any]]:
-    """The points of a cell's nuisance space that a study tries; [] for tpe, which is asked while the sweep runs."""
+    """The points of a cell's nuisance space that a study tries; [] for tpe, which is asked while the sweep runs.
+
+    {} is the default: the config as the file's base has it. It stands instead of the first point, so that every other
+    ordinal has the trial that it has without it.
+    """
     nuisance, n = spec.arms[cell.arm].nuisance, spec.search.trials or 0
     name = [cell.arm, dict(cell.values), study]
     match spec.search.sampler:
         case "grid":
             return crossed(nuisance)
         case "random":
-            return random_points(nuisance, n, name)
+            points = random_points(nuisance, n, name)
         case "qmc":
-            return qmc_points(nuisance, n, name)
+            points = qmc_points(nuisance, n, name)
         case _:
             return []
+    return [{}, *points[1:]] if spec.search.defaults_first else points
+
+
+def default_point(spec: SweepSpec, cell: Cell) -> dict[str, Any]:
+    """The values that a cell's nuisance parameters have in its config as written: dotted path → value."""
+    dumped = spec.config(cell, spec.seeds[0]).model_dump(mode="json")
+    return {path: _at_or_none(dumped, path) for path in spec.arms[cell.arm].nuisance}
 
 
 def search_trial(
@@ -130,6 +141,12 @@ def _resolved(cell: Cell, config: TrainConfig) -> dict[str, Any]:
 def _at(tree: Any, path: str) -> Any:
     for part in path.split("."):
         tree = tree[part]
+    return tree
+
+
+def _at_or_none(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None  # a part that the default switches off
     return tree
 
 

@@ -33,6 +33,21 @@ def test_every_point_lies_in_its_space(kind: str, u: float) -> None:
         assert isinstance(value, int) == kind.endswith("int")
 
 
+@pytest.mark.parametrize("kind", SPACES)
+@given(u=UNIT)
+def test_a_space_holds_its_points(kind: str, u: float) -> None:
+    assert SPACES[kind].holds(SPACES[kind].at(u))
+
+
+def test_a_space_holds_nothing_else() -> None:
+    strangers = {
+        "grid": [1, False, None], "choice": [0, 1, "None"], "uniform": [-1.1, 3.1, True, None, "1", [1]],
+        "log_uniform": [0, 0.2], "int": [1, 6, 2.5], "log_int": [0, 1001],
+    }  # fmt: skip
+    for kind, values in strangers.items():
+        assert not any(SPACES[kind].holds(value) for value in values), kind
+
+
 @pytest.mark.parametrize("kind", ["int", "log_int"])
 def test_both_ends_of_a_range_of_whole_numbers_are_reached(kind: str) -> None:
     space = SPACES[kind]

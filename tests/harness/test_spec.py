@@ -132,6 +132,10 @@ MISTAKES = {
         "name: a\nnuisance: {optimizer.lr: {uniform: [0.1, 0.2]}}\nsearch: {sampler: grid}\n",
         "s.yaml:2: nuisance.optimizer.lr: sampler grid cannot list all of a uniform",
     ),
+    "a default beside a grid": (
+        "name: a\nnuisance: {optimizer.lr: {grid: [0.1, 0.2]}}\nsearch: {sampler: grid, defaults_first: true}\n",
+        "s.yaml:3: search: sampler grid runs all combinations and no other",
+    ),
     "a budget below the design": (
         "name: a\nbudget: {trials: 2}\n",
         "s.yaml:2: budget.trials: the design needs 3, not 2",
