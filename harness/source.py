@@ -121,19 +121,28 @@ _REPLACED = ("scientific", "nuisance")
 
 
 def lay_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` deep-merged over `under`. Lists and spaces are replaced; a part whose `name` changes starts afresh."""
+    """`over` deep-merged over `under`. Lists and spaces are replaced; a part whose `name` changes starts afresh.
+
+    null takes back a parameter or an arm that is there.
+    """
     merged = dict(under)
     for key, value in over.items():
         below = under.get(key)
         if not (isinstance(value, Mapping) and isinstance(below, Mapping)):
             merged[key] = value
         elif key in _REPLACED:
-            merged[key] = {**below, **value}  # factor by factor: a space has one kind
+            merged[key] = _but_for_nulls({**below, **value}, below)  # factor by factor: a space has one kind
+        elif key == "arms":
+            merged[key] = _but_for_nulls(lay_over(below, value), below)
         elif "name" in value and value["name"] != below.get("name", _DEFAULT_NAMES.get(key, value["name"])):
             merged[key] = dict(value)
         else:
             merged[key] = lay_over(below, value)
     return merged
+
+
+def _but_for_nulls(merged: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in merged.items() if value is not None or below.get(key) is None}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

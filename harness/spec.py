@@ -220,8 +220,7 @@ class SweepSpec(_Part):
     def _consistent(self) -> Self:
         for name, arm in self.arms.items():
             _check_factors(("arms", name), arm)
-            if arm.scientific | arm.nuisance and _method_name(lay_over(self.base, arm.base)) in FLOORS:
-                raise _wrong(("arms", name), "a floor trains nothing, so nothing in it can vary; drop its parameters")
+            _check_floor(("arms", name), arm, _method_name(lay_over(self.base, arm.base)))
         searching = {name: arm for name, arm in self.arms.items() if arm.nuisance}
         if searching:
             _check_sampler(self.search, searching)
@@ -313,6 +312,16 @@ def _check_factors(arm_path: tuple[str, ...], arm: Arm) -> None:
             raise _wrong(where, "a search over epochs breaks its equal budget; make it scientific")
         if role == "scientific" and not arm.scientific[path].finite:
             raise _wrong(where, "a scientific parameter is compared value by value; write {grid: […]}")
+
+
+def _check_floor(arm_path: tuple[str, ...], arm: Arm, method: str) -> None:
+    varied = [*arm.scientific, *arm.nuisance]
+    if method not in FLOORS or not varied:
+        return
+    if method == "random" and not arm.nuisance and all(path.startswith("encoder.") for path in varied):
+        return  # an encoder at its initialisation can be any encoder
+    message = "a floor trains nothing, so nothing in it can vary but the encoder of `random`; drop its parameters"
+    raise _wrong(arm_path, message)
 
 
 def _check_sampler(search: Search, searching: Mapping[str, Arm]) -> None:

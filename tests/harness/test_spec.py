@@ -246,6 +246,30 @@ def test_a_profile_takes_back_with_null_what_the_file_gives(sweep: Sweep) -> Non
     assert sweep(text, profile="blind").confirm is None
 
 
+def test_a_profile_takes_back_a_parameter_or_an_arm_with_null(sweep: Sweep) -> None:
+    text = (
+        "name: a\nscientific: {method.lamb: {grid: [0, 0.1]}, epochs: {grid: [1, 2]}}\n"
+        "arms:\n  a: {base: {batch_size: 32}}\n  b: {scientific: {epochs: {grid: [3]}}}\n  c:\n"
+        "profiles:\n  p:\n    scientific: {epochs: null}\n"
+        "    arms: {c: null, b: {scientific: {epochs: null, batch_size: {grid: [64]}}}, d: null}\n"
+    )
+    assert list(sweep(text).arms) == ["a", "b", "c"]  # null in the file itself: an arm that adds nothing
+    taken = sweep(text, profile="p")
+    assert list(taken.arms) == ["a", "b", "d"]
+    assert [list(arm.scientific) for arm in taken.arms.values()] == [["method.lamb"], ["batch_size"], ["method.lamb"]]
+
+
+def test_the_random_floor_may_vary_in_its_encoder_and_in_nothing_else(sweep: Sweep) -> None:
+    text = "name: a\nscientific: {epochs: {grid: [1, 2]}}\narms:\n  l: {}\n  r:\n    base: {method: {name: random}}\n"
+    wide = sweep(text + "    scientific: {encoder.width: {grid: [16, 32]}}\n")
+    assert [(cell.arm, dict(cell.values)) for cell in wide.cells()][2:] == [
+        ("r", {"encoder.width": 16}),
+        ("r", {"encoder.width": 32}),
+    ]
+    assert "nothing in it can vary" in refusal(sweep, text + "    scientific: {batch_size: {grid: [16, 32]}}\n")
+    assert "nothing in it can vary" in refusal(sweep, text + "    nuisance: {encoder.width: {grid: [16, 32]}}\n")
+
+
 def test_a_wrong_profile_is_refused(sweep: Sweep) -> None:
     text = "name: a\nprofiles:\n  gpu:\n    base:\n      epochs: 0\n"
     assert "did you mean 'gpu'?" in refusal(sweep, text, profile="gpuu")
