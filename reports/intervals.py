@@ -1,0 +1,147 @@
+"""Means and shares with their intervals, as pure functions of numbers.
+
+Which interval when was settled by simulation. Nominal 95 %, in 10,000 samples each, the interval of a mean covers:
+at n = 3 only Student t does (95 %; a bootstrap 80 %). From n = 5 it is the bootstrap-t, which follows skewed data, with
+two corrections without which it covers 89 % of lognormal samples (σ = 1) at n = 5 to 8: pivots at a level of 95.5 %,
+widened by √(n / (n − 1)). See tests/reports/test_coverage.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+BOOTSTRAP_FROM = 5  # values
+_PIVOT_LEVEL = 0.955  # of the pivots of a bootstrap-t: what makes 95 % of so few values
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval; `low` and `high` are None where n allows none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    how: str  # "Student t" | "bootstrap-t" | "no interval at n = 1", or another function's own words
+
+    @property
+    def half_width(self) -> float | None:
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def finite(values: ArrayLike) -> Floats:
+    """As a list of floats. ValueError where it is none, is empty, or holds what is not finite."""
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError("an interval needs a list of at least one finite number")
+    return x
+
+
+def mean_interval(values: ArrayLike, seed: int = 0) -> Estimate:
+    """Mean of n ≥ 1 values: no interval at n = 1, Student t below n = 5, bootstrap-t from there. ValueError on none."""
+    x = finite(values)
+    if len(x) == 1:
+        return Estimate(float(x[0]), None, None, 1, "no interval at n = 1")
+    if len(x) < BOOTSTRAP_FROM:
+        return _student(x)
+    return _bootstrap_t(x, seed)
+
+
+def paired_interval(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Estimate:
+    """Mean of a − b over pairs (same seed in both), with the interval of `mean_interval`."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs need equal lengths, not {a.shape} and {b.shape}")
+    return mean_interval(a - b, seed)
+
+
+def standard_error(values: ArrayLike) -> float:
+    """Of the mean; NaN at n = 1."""
+    x = np.asarray(values, dtype=float)
+    return float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")
+
+
+def _student(x: Floats) -> Estimate:
+    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * standard_error(x)
+    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x), "Student t")
+
+
+def _bootstrap_t(x: Floats, seed: int) -> Estimate:
+    mean, error, spread, n = x.mean(), standard_error(x), x.std(ddof=1), len(x)
+    if spread <= 1e-12 * max(1.0, abs(mean)):
+        return _student(x)
+    z = (x - mean) / spread
+    pivots = []
+    for counts in _resamples(n, seed):
+        means = counts @ z / n
+        variances = (counts @ (z * z) - n * means**2) / (n - 1)
+        usable = variances > 1e-12  # in units of the sample's own: else the resample holds one value only
+        pivots.append(means[usable] / np.sqrt(variances[usable] / n))
+    t = np.concatenate(pivots)
+    # A resample of equal values has no pivot. Few are left out (n = 5, all distinct: 0.16 %); where ties make many,
+    # what remains is no longer the distribution of t.
+    if len(t) < 0.98 * RESAMPLES:
+        return _student(x)
+    low, high = np.quantile(t, [(1 - _PIVOT_LEVEL) / 2, (1 + _PIVOT_LEVEL) / 2]) * error * np.sqrt(n / (n - 1))
+    return Estimate(float(mean), float(mean - high), float(mean - low), n, "bootstrap-t")
+
+
+def _resamples(n: int, seed: int) -> Iterator[Floats]:
+    """RESAMPLES resamples of n values, as how often each has each value: blocks of (…, n), so that any n fits."""
+    block = max(1, 2_000_000 // n)
+    for start in range(0, RESAMPLES, block):
+        yield _counts(n, min(block, RESAMPLES - start), seed + start)
+
+
+@lru_cache(maxsize=8)
+def _counts(n: int, rows: int, seed: int) -> Floats:
+    drawn = np.random.default_rng(seed).integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+
+
+def rate_interval(k: int, n: int) -> Estimate:
+    """A share k / n with its 95 % interval of Clopper and Pearson, which never covers less. ValueError unless
+    0 ≤ k ≤ n and n ≥ 1."""
+    if not (n >= 1 and 0 <= k <= n):
+        raise ValueError(f"{k} of {n} is no share")
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
+    high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    return Estimate(k / n, low, high, n, "Clopper–Pearson")
+
+
+def iqm(scores: Sequence[ArrayLike], seed: int = 0) -> Estimate:
+    """Interquartile mean over all runs of all data sets: what is left without the lowest and the highest quarter
+    (⌊n / 4⌋ values at each end). `scores`: one list of runs per data set, of any length.
+
+    The interval resamples runs within each data set (Agarwal et al. 2021, "Deep RL at the Edge of the Statistical
+    Precipice", section 4.2), widened by √(m / (m − 1)) for the spread that the m runs of a data set understate: 3 runs
+    would cover 89 % else. None where a data set has one run only. ValueError where there is no score.
+    """
+    strata = [finite(runs) for runs in scores]
+    if not strata:
+        raise ValueError("an interquartile mean needs the scores of at least one data set")
+    together = np.concatenate(strata)
+    middle, fewest = _interquartile(together), min(len(runs) for runs in strata)
+    if fewest < 2:
+        return Estimate(float(middle), None, None, len(together), "no interval: a data set has one run only")
+    rng = np.random.default_rng(seed)
+    drawn = [runs[rng.integers(0, len(runs), (RESAMPLES, len(runs)))] for runs in strata]
+    low, high = np.quantile(_interquartile(np.concatenate(drawn, axis=1)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    wider = np.sqrt(fewest / (fewest - 1))
+    low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
+    return Estimate(float(middle), float(low), float(high), len(together), "stratified bootstrap")
+
+
+def _interquartile(values: Floats) -> Floats:
+    """Along the last axis, by sorting; scipy's trim_mean, without its checks."""
+    n, cut = values.shape[-1], values.shape[-1] // 4
+    return np.asarray(np.sort(values, axis=-1)[..., cut : n - cut].mean(axis=-1))
