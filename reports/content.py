@@ -1,6 +1,6 @@
 """What a report is made of, before any format: values apart from their display, and where each value came from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,8 +114,28 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What a number's reader is shown of a trial behind it."""
+
+    key: str
+    folder: str  # of its sweep, as given to `harness show --dir`
+    arm: str
+    seed: int | None
+    state: str  # its outcome where it has one: trained, collapsed, diverged, …
+    measured: Mapping[str, str]  # what → value, as shown
+    settings: Mapping[str, str]  # dotted path → value, without the seed
+
+    @property
+    def command(self) -> str:
+        return f"harness show {self.key[:12]} --dir {self.folder}"
+
+
+@dataclass(frozen=True)
 class Document:
     title: str
     card: Card
     sections: list[Section]
     footer: str
+    kind: str = "Decision report"
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # by the keys that values carry
+    refresh: float | None = None  # seconds after which the page loads itself again: while a sweep is watched

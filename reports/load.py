@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from harness.ledger import AssignmentRow, EventRow, Ledger, TrialRow, canonical
+from reports import notebook
 
 EVIDENCE = frozenset({"evidence", "floor", "confirm"})  # search trials chose something, so they prove nothing
 
@@ -29,7 +30,7 @@ class LoadError(Exception):
     """The folder is no sweep's folder; the message says what is missing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """A sweep as recorded.
 
@@ -48,6 +49,13 @@ class Sweep:
     epochs: pd.DataFrame
     events: list[EventRow]
     configs: dict[str, dict[str, Any]]  # key → resolved config
+
+    def __repr__(self) -> str:
+        arms = ", ".join(str(arm) for arm in self.trials["arm"].unique())
+        return f"<Sweep {self.name}: {self.trials['key'].nunique():,} trials, {len(self.epochs):,} epochs; {arms}>"
+
+    def _repr_html_(self) -> str:
+        return notebook.sweep(repr(self), str(self.spec.get("question") or ""), self.trials)
 
     @property
     def factors(self) -> list[str]:

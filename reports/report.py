@@ -6,34 +6,50 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports import evidence
+from reports import evidence, notebook, provenance
 from reports.content import Document, Section
 from reports.load import load
 from reports.render import write
-from reports.sections import card, caveats, design, diagnostics, factor, gate, lambda_, methods, reproduce
+from reports.sections import card, caveats, checklist, design, diagnostics, factor, gate, lambda_, methods, reproduce
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
+    """A report that was written: what it says, and where. In a notebook it shows its card."""
+
     answer: str  # one sentence
     strength: str  # decided | equivalent | leaning | undecided | invalid
     html: Path
     markdown: Path
+    latex: Path
     document: Document
     checks: list[gate.Check]
 
+    def __repr__(self) -> str:
+        return f"<Report {self.strength}: {self.answer} ({self.html})>"
 
-def build(folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Report:
-    """Write the report of a sweep to `out` (default: folder/report): index.html, report.md, figures/, tables/.
+    def _repr_html_(self) -> str:
+        return notebook.report(self.document.card, self.html)
+
+
+def build(
+    folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, refresh: float | None = None
+) -> Report:
+    """Write the report of a sweep to `out` (default: folder/report): index.html, report.md, report.tex, figures/,
+    tables/. `refresh`: seconds after which an open page loads itself again; for a sweep that still runs.
 
     Raises LoadError where the folder is no sweep's, harness.ledger.LedgerError where its ledger cannot be read.
     """
     study = evidence.study(load(folder))
     checks = gate.gate(study)
-    document = Document(card.title(study), card.card(study, checks), _sections(study, checks), _footer(study))
+    document = Document(
+        card.title(study), card.card(study, checks), _sections(study, checks), _footer(study),
+        trials=provenance.trials(study), refresh=refresh,
+    )  # fmt: skip
     target = Path(out) if out is not None else Path(folder) / "report"
-    html, markdown = write(document, target, {"trials-all": _all_trials(study)})
-    return Report(document.card.answer, document.card.strength, html, markdown, document, checks)
+    files = write(document, target, {"trials-all": _all_trials(study)})
+    said = document.card
+    return Report(said.answer, said.strength, files.html, files.markdown, files.latex, document, checks)
 
 
 def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
@@ -47,6 +63,7 @@ def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
         diagnostics.section(study),
         caveats.section(study, checks),
         reproduce.section(study),
+        checklist.section(study, checks),
     ]
 
 

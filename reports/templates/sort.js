@@ -1,4 +1,4 @@
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("main table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   if (body.rows.length < 2) continue;
   heads.forEach((head, column) => {
