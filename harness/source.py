@@ -131,9 +131,9 @@ def lay_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
         if not (isinstance(value, Mapping) and isinstance(below, Mapping)):
             merged[key] = value
         elif key in _REPLACED:
-            merged[key] = _but_for_nulls({**below, **value}, below)  # factor by factor: a space has one kind
+            merged[key] = _taken_back({**below, **value}, below, value)  # factor by factor: a space has one kind
         elif key == "arms":
-            merged[key] = _but_for_nulls(lay_over(below, value), below)
+            merged[key] = _taken_back(lay_over(below, value), below, value)
         elif "name" in value and value["name"] != below.get("name", _DEFAULT_NAMES.get(key, value["name"])):
             merged[key] = dict(value)
         else:
@@ -141,8 +141,8 @@ def lay_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _but_for_nulls(merged: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in merged.items() if value is not None or below.get(key) is None}
+def _taken_back(merged: Mapping[str, Any], under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in merged.items() if not (key in under and key in over and over[key] is None)}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
