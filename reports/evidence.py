@@ -45,6 +45,12 @@ class Cell:
     def planned(self) -> int:
         return len(self.rows)
 
+    @cached_property
+    def searched(self) -> pd.DataFrame:
+        """Search trials, one row each, in the order of their studies; pruned and diverged ones among them."""
+        rows = self.everything[self.everything["purpose"] == "search"].drop_duplicates("key")
+        return rows.sort_values(["study", "ordinal"]).reset_index(drop=True)
+
     def count(self, outcome: str) -> int:
         return int((self.rows["outcome"] == outcome).sum())
 
@@ -220,7 +226,15 @@ class Study:
             return self.leads
         named = [arm for arm in arms if self.asked and arm.name in self.asked]
         trained = [arm for arm in arms if not arm.is_floor]
-        return next(iter(named or trained or arms), None)
+        subject = [arm for arm in trained if arm.method == "lejepa"]
+        return next(iter(named or subject or trained or arms), None)
+
+    def arm(self, name: str, encoder: str) -> Arm | None:
+        return next((arm for arm in self.arms if arm.name == name and arm.encoder == encoder), None)
+
+    def judged_by(self, metric: str) -> "Study":
+        """The same sweep with another metric (`val/knn`) selecting and judging, larger being better."""
+        return study(replace(self.sweep, spec={**self.sweep.spec, "metric": {"name": metric, "mode": "max"}}))
 
 
 def study(sweep: Sweep) -> Study:
@@ -251,15 +265,22 @@ def _cell(rows: pd.DataFrame, metric: str, judge: str, sign: int) -> Cell:
     first = rows.iloc[0]
     evidence = rows[rows["purpose"].isin(EVIDENCE)]
     values: dict[str, Any] = json.loads(first["cell"])
-    variants = []
-    for _, variant in evidence.groupby("variant", sort=False):
-        seeds = variant.drop_duplicates("seed").sort_values("seed").reset_index(drop=True)
-        variants.append(Cell(str(first["arm"]), values, str(first["encoder"]), seeds, rows, 1, metric, judge))
+    nothing = Cell(str(first["arm"]), values, str(first["encoder"]), evidence, rows, 0, metric, judge)
+    variants = confirmed(nothing)
     if not variants:  # searched, but nothing confirmed yet
-        return Cell(str(first["arm"]), values, str(first["encoder"]), evidence, rows, 0, metric, judge)
+        return nothing
     usable = [v for v in variants if v.complete] or [v for v in variants if len(v.finished)]
     best = max(usable, key=lambda v: sign * v.val.mean(), default=variants[0])
-    return Cell(best.arm, values, best.encoder, best.rows, rows, len(variants), metric, judge)
+    return replace(best, candidates=len(variants))
+
+
+def confirmed(cell: Cell) -> list[Cell]:
+    """A cell once per configuration that has evidence, in the order of the design."""
+    evidence = cell.everything[cell.everything["purpose"].isin(EVIDENCE)]
+    return [
+        replace(cell, rows=rows.drop_duplicates("seed").sort_values("seed").reset_index(drop=True), candidates=1)
+        for _, rows in evidence.groupby("variant", sort=False)
+    ]
 
 
 def _order(values: Mapping[str, Any]) -> tuple[tuple[int, float, str], ...]:

@@ -10,7 +10,19 @@ from reports import evidence, notebook, provenance
 from reports.content import Document, Section
 from reports.load import load
 from reports.render import write
-from reports.sections import card, caveats, checklist, design, diagnostics, factor, gate, lambda_, methods, reproduce
+from reports.sections import (
+    card,
+    caveats,
+    checklist,
+    design,
+    diagnostics,
+    factor,
+    gate,
+    heuristics,
+    lambda_,
+    methods,
+    reproduce,
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,13 +65,13 @@ def build(
 
 
 def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
-    arms = methods.section(study)
     return [
         gate.section(checks),
         design.section(study),
         *lambda_.sections(study),
         *factor.sections(study),
-        *([arms] if arms else []),
+        *heuristics.sections(study, checks),
+        *methods.sections(study, checks),
         diagnostics.section(study),
         caveats.section(study, checks),
         reproduce.section(study),

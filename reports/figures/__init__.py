@@ -7,9 +7,13 @@ from reports.figures.dots import Row, dots, effect
 from reports.figures.landscape import Peak, Tried, heat_map, landscape
 from reports.figures.losses import against_loss, losses
 from reports.figures.palette import css_tokens, inline
+from reports.figures.switches import SwitchRow, switches
 from reports.figures.training import Curve, training
+from reports.figures.tuning import Search, Step, searches, steps
+from reports.figures.versus import Side, versus
 
 __all__ = [
-    "Curve", "Level", "Mark", "Peak", "Point", "Row", "Series", "Text", "Tried", "against_loss", "css_tokens", "curve",
-    "decay", "dots", "effect", "heat_map", "inline", "landscape", "losses", "training",
+    "Curve", "Level", "Mark", "Peak", "Point", "Row", "Search", "Series", "Side", "Step", "SwitchRow", "Text", "Tried",
+    "against_loss", "css_tokens", "curve", "decay", "dots", "effect", "heat_map", "inline", "landscape", "losses",
+    "searches", "steps", "switches", "training", "versus",
 ]  # fmt: skip

@@ -1,102 +1,241 @@
 """Arms side by side, within one encoder only. An arm stands for its cell that validation selected; test judges it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from reports import figures
+from reports import statistics as st
 from reports.content import Block, Figure, Heading, Prose, Section, Table, Value, plain
-from reports.evidence import Arm, Study, encoder_names
+from reports.evidence import Arm, Contrast, Study, encoder_names
+from reports.sections import budget, heuristics, rates, robustness, tuning
 from reports.sections.design import colour_class
-from reports.sections.factor import (
-    difference_value,
-    estimate_value,
-    mean_value,
-    raw_frame,
-    seeds_text,
-    y_label,
-)
-from reports.wording import amount, difference_unit, name_text, unit
+from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, y_label
+from reports.sections.gate import Check, failures
+from reports.wording import amount, count, difference_unit, listing, name_text, unit, with_interval
 
 
-def section(study: Study) -> Section | None:
+@dataclass(frozen=True)
+class Line:
+    """An arm of the table, with what sets it apart from the reference."""
+
+    arm: Arm
+    contrast: Contrast | None  # reference − arm
+    p: float | None  # adjusted for all trained arms of the encoder
+    refusal: str  # why there is no p
+
+
+def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
+    """What was given, the arms side by side, how they came there, and whether the answer stands elsewhere."""
     groups = [encoder for encoder in study.encoders if len(study.within(encoder)) > 1]
-    if not groups:
-        return None
+    shown = [encoder for encoder in groups if not heuristics.covers(study, encoder)]
+    side_by_side = [_side_by_side(study, shown, failures(checks))] if shown else []
+    return [
+        *budget.sections(study),
+        *side_by_side,
+        *tuning.sections(study),
+        *rates.sections(study),
+        *robustness.sections(study),
+    ]
+
+
+def _side_by_side(study: Study, groups: Sequence[str], failed: list[Check]) -> Section:
     names = encoder_names(study)
-    blocks: list[Block] = [Prose([
-        "An arm with several cells is represented by the one with the best validation mean; test, which selected "
-        "nothing, judges it, so the winner's luck on validation is not counted twice. Arms are compared within one "
-        "encoder only."
-    ])]  # fmt: skip
+    blocks: list[Block] = []
     for rank, encoder in enumerate(groups):
         if len(study.encoders) > 1:
             blocks.append(Heading(f"Encoder {names[encoder]}"))
-        blocks += [_figure(study, encoder, rank), _table(study, encoder, rank, names[encoder])]
-    alone = [arm for arm in study.arms if arm.encoder not in groups]
+        reference, lines = study.reference(encoder), _lines(study, encoder)
+        if reference is not None and (said := answer(study, reference, lines, failed)):
+            blocks.append(Prose([said]))
+        blocks += [_figure(study, lines, reference, rank), _table(study, lines, reference, rank, names[encoder])]
+    blocks.append(Prose([
+        "An arm with several cells is represented by the one with the best validation mean; test, which selected "
+        "nothing, judges it, so the winner's luck on validation is not counted twice. Arms are compared within one "
+        "encoder only."
+    ]))  # fmt: skip
+    alone = [arm for arm in study.arms if len(study.within(arm.encoder)) == 1]
     if alone:
         said = ", ".join(f"{name_text(arm.name)} ({names[arm.encoder]})" for arm in alone)
         blocks.append(Prose([f"Alone in their encoder, and therefore compared with nothing: {said}."]))
     return Section("methods", "Arms side by side", blocks)
 
 
-def _figure(study: Study, encoder: str, rank: int) -> Figure:
-    arms = study.within(encoder)
-    cells = [arm.selected for arm in arms if arm.selected is not None]
-    rows = [
-        figures.Row(
-            _label(arm), study.colours[arm.name], arm.selected.judged.tolist() if arm.selected else [],
-            arm.selected.estimate if arm.selected else None, arm.is_floor,
-            arm.selected.count("diverged") if arm.selected else sum(cell.count("diverged") for cell in arm.cells),
-        )
-        for arm in arms
-    ]  # fmt: skip
-    said = [f"{name_text(c.arm)} {amount(c.judged.mean(), study.judge)}" for c in cells if len(c.finished)]
-    what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} by arm"
-    caption = f"{what}, {seeds_text(cells)}; small dots are seeds, bars 95 % intervals, hollow markers floors."
-    text = figures.Text(f"methods-{rank}", caption, f"{what}. " + "; ".join(said), raw_frame(study, cells))
-    return figures.dots(text, rows, y_label(study))
+# -- the comparison ---------------------------------------------------------------------------------------------------
 
 
-def _label(arm: Arm) -> str:
-    return arm.name
-
-
-def _table(study: Study, encoder: str, rank: int, encoder_name: str) -> Table:
+def _lines(study: Study, encoder: str) -> list[Line]:
+    """Every arm against the reference; the family of the adjusted p are the trained arms."""
     reference = study.reference(encoder)
+    contrasts: dict[str, Contrast] = {}
+    for arm in study.within(encoder):
+        if reference is not None and arm is not reference and reference.selected and arm.selected:
+            pair = study.compare(reference.selected, arm.selected, name_text(reference.name), name_text(arm.name))
+            contrasts[arm.name] = pair
+    family = {a.name: contrasts[a.name] for a in study.within(encoder) if not a.is_floor and a.name in contrasts}
+    tested = {name: pair for name, pair in family.items() if pair.estimate is not None}
+    found = st.significance([pair.differences.to_numpy() for pair in tested.values()])
+    adjusted = dict(zip(tested, found, strict=True))
+    return [
+        Line(arm, contrasts.get(arm.name), adjusted[arm.name].adjusted if arm.name in adjusted else None,
+             adjusted[arm.name].reason if arm.name in adjusted else "")
+        for arm in study.within(encoder)
+    ]  # fmt: skip
+
+
+def answer(study: Study, reference: Arm, lines: Sequence[Line], failed: Sequence[Check] = ()) -> str:
+    """One sentence: which trained arms the reference is ahead of, behind, equivalent to, or not told apart from."""
+    rivals = [line for line in lines if line.contrast is not None and not line.arm.is_floor]
+    if not rivals:
+        return ""
+    if failed:
+        return f"No ranking is claimed: the validity gate fails ({failed[0].name.lower()}). What was measured:"
+    groups: dict[str, list[str]] = {}
+    for line in rivals:
+        assert line.contrast is not None
+        groups.setdefault(_relation(study, line.contrast), []).append(_with_difference(study, line.contrast))
+    said = [f"{relation} {listing(groups[relation])}" for relation in _RELATIONS if relation in groups]
+    given = [budget.share(study, arm) for arm in budget.trained_arms(study, reference.encoder)]
+    return f"{_BUDGETS[budget.judgement(given)]}, {name_text(reference.name)} is {'; '.join(said)}."
+
+
+_BUDGETS = {
+    budget.EQUAL: "Tuned at one budget",
+    budget.UNEQUAL: "Tuned at unequal budgets",
+    budget.UNTUNED: "As configured, untuned",
+}
+_RELATIONS = (
+    "ahead of", "probably ahead of", "practically equal to", "probably behind", "behind", "not told apart from",
+    "not comparable with",
+)  # fmt: skip
+
+
+def _relation(study: Study, contrast: Contrast) -> str:
+    estimate = contrast.estimate
+    if estimate is None:
+        return "not comparable with"
+    if contrast.verdict == st.EQUIVALENT:
+        return "practically equal to"
+    if contrast.verdict not in (st.DECIDED, st.LEANING):
+        return "not told apart from"
+    side = "ahead of" if study.sign * estimate.mean > 0 else "behind"
+    return side if contrast.verdict == st.DECIDED else f"probably {side}"
+
+
+def _with_difference(study: Study, contrast: Contrast) -> str:
+    if contrast.estimate is None:
+        return contrast.b_text
+    mean = contrast.estimate.mean
+    shown = f"{with_interval(mean, None, None, study.judge, sign=True)} {difference_unit(study.judge)}".rstrip()
+    return f"{contrast.b_text} ({shown})"
+
+
+# -- the figure -------------------------------------------------------------------------------------------------------
+
+
+def _figure(study: Study, lines: Sequence[Line], reference: Arm | None, rank: int) -> Figure:
+    cells = [line.arm.selected for line in lines if line.arm.selected is not None]
+    what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} by arm"
+    against = name_text(reference.name) if reference else "?"
+    caption = (
+        f"{what} (left) and the difference of {against} to it, paired by seed (right), {seeds_text(cells)}. Small dots "
+        "are seeds and pairs, bars 95 % intervals (cut at the panel's edge), hollow markers floors; the band is the "
+        f"region of practical equivalence, ±{study.rope:g} {difference_unit(study.judge)}".rstrip()
+        + "."
+    )
+    alt = f"{what}. " + "; ".join(_said(study, line) for line in lines)
+    text = figures.Text(f"methods-{rank}", caption, alt, raw_frame(study, cells), wide=True)
+    points = f" ({difference_unit(study.judge)})" if difference_unit(study.judge) else ""
+    sides = [_side(study, line, reference) for line in lines]
+    return figures.versus(text, sides, y_label(study), f"{against} − arm{points}", study.rope)
+
+
+def _side(study: Study, line: Line, reference: Arm | None) -> figures.Side:
+    arm, cell, pair = line.arm, line.arm.selected, line.contrast
+    lost = cell.losses if cell else _lost(arm)
+    usable = pair is not None and pair.estimate is not None
+    return figures.Side(
+        arm.name, study.colours[arm.name], cell.judged.tolist() if cell else [], cell.estimate if cell else None,
+        [] if cell is None or arm.is_floor else (cell.finished["outcome"] == "collapsed").tolist(), lost,
+        pair.estimate if pair else None, pair.differences.tolist() if pair and usable else [], arm.is_floor,
+        arm is reference,
+    )  # fmt: skip
+
+
+def _said(study: Study, line: Line) -> str:
+    cell, pair = line.arm.selected, line.contrast
+    if cell is None or not len(cell.finished):
+        return f"{name_text(line.arm.name)}: {_lost(line.arm)}"
+    text = f"{name_text(line.arm.name)} {amount(cell.judged.mean(), study.judge)}"
+    if pair is None or pair.estimate is None:
+        return text
+    e = pair.estimate
+    return f"{text}, difference {with_interval(e.mean, e.low, e.high, study.judge, sign=True)}"
+
+
+def _lost(arm: Arm) -> str:
+    return ", ".join(dict.fromkeys(cell.losses for cell in arm.cells if cell.losses)) or "no evidence"
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def _table(study: Study, lines: Sequence[Line], reference: Arm | None, rank: int, encoder_name: str) -> Table:
     against = name_text(reference.name) if reference else "?"
     points = f" ({difference_unit(study.judge)})" if difference_unit(study.judge) else ""
     of = f" ({unit(study.metric)})" if unit(study.metric) else ""
+    with_cells = any(len(line.arm.cells) > 1 or line.arm.cells[0].values for line in lines)
+    with_search = any(len(cell.searched) for line in lines for cell in line.arm.cells)
     columns = [
-        "arm", "cell selected", "n", f"validation mean{of}", f"{study.judge_text} [95 % interval]{of}",
-        f"{against} − arm [95 % interval]{points}", f"P({against} better)", "verdict",
+        "arm", *(["cell selected"] if with_cells else []),
+        *([f"best of the search, median of studies{of}"] if with_search else []),
+        "n", f"validation mean{of}", f"{study.judge_text} [95 % interval]{of}",
+        f"{against} − arm [95 % interval]{points}", f"P({against} better)", "p (Holm)", "verdict",
     ]  # fmt: skip
-    rows = [_row(study, arm, reference) for arm in study.within(encoder)]
-    caption = (
-        f"Arms with {encoder_name}. Differences are paired by seed; P counts all pairs of seeds, ties ½. Verdicts "
-        "other than the primary contrast's are not corrected for their number."
-    )
-    return Table(f"methods-{rank}", caption, columns, rows, provenance=True)
+    rows = [_row(study, line, reference, with_cells, with_search) for line in lines]
+    return Table(f"methods-{rank}", _caption(lines, encoder_name, with_search), columns, rows, provenance=True)
 
 
-def _row(study: Study, arm: Arm, reference: Arm | None) -> list[Value]:
-    cell = arm.selected
-    name = Value(
-        arm.name, name_text(arm.name), cell.keys if cell else (), colour=colour_class(study, arm.name), strong=True
-    )
+def _caption(lines: Sequence[Line], encoder_name: str, with_search: bool) -> str:
+    family = [line for line in lines if line.contrast and line.contrast.estimate and not line.arm.is_floor]
+    refused = list(dict.fromkeys(line.refusal for line in family if line.refusal))
+    said = [f"Arms with {encoder_name}. Differences are paired by seed; P counts all pairs of seeds, ties ½."]
+    if family:
+        rivals = count(len(family), "trained rival")
+        said.append(f"p is of a sign-flip test, adjusted (Holm) for {rivals}; verdicts are not adjusted.")
+    if refused:
+        said.append(f"Where no p is given: {listing(refused)}.")
+    if with_search:
+        said.append("The best of a search chose itself on validation: it flatters, and enters no other column.")
+    return " ".join(said)
+
+
+def _row(study: Study, line: Line, reference: Arm | None, with_cells: bool, with_search: bool) -> list[Value]:
+    arm, cell, pair = line.arm, line.arm.selected, line.contrast
+    nothing = Value(None, "—", tone="muted")
+    keys = cell.keys if cell else ()
+    head = [Value(arm.name, name_text(arm.name), keys, colour=colour_class(study, arm.name), strong=True)]
+    if with_cells:
+        head.append(plain(cell.text if cell else "", (cell.text if cell else "") or "—"))
+    if with_search:
+        best = tuning.median_of_studies(study, arm)
+        head.append(nothing if best is None else plain(best, amount(best, study.metric)))
     if cell is None:
-        lost = ", ".join(dict.fromkeys(c.losses for c in arm.cells if c.losses)) or "no evidence"
-        return [name, plain("", "—"), plain(0), *[Value(None, "—", tone="muted") for _ in range(4)], plain(lost)]
-    contrast = None
-    if reference is not None and reference.selected is not None and arm is not reference:
-        contrast = study.compare(reference.selected, cell, reference.name, arm.name)
-    remark = (
-        "reference" if arm is reference else contrast.verdict if contrast and contrast.estimate else cell.losses or "—"
-    )
-    p = contrast.superiority if contrast else None
+        return [*head, plain(0), *[nothing for _ in range(5)], plain(_lost(arm))]
+    verdict = pair.verdict if pair and pair.estimate else cell.losses or "—"
+    p = pair.superiority if pair else None
     return [
-        name,
-        plain(cell.text, cell.text or "—"),
+        *head,
         plain(len(cell.finished)),
         mean_value(cell.val, study.metric),
         estimate_value(cell.estimate, study.judge, cell),
-        difference_value(contrast.estimate if contrast else None, study.judge, contrast.keys if contrast else ()),
-        Value(None, "—", tone="muted") if p is None else plain(p, f"{p:.2f}"),
-        plain(remark),
+        difference_value(pair.estimate if pair else None, study.judge, pair.keys if pair else ()),
+        nothing if p is None else plain(p, f"{p:.2f}"),
+        _p_value(line),
+        plain("reference" if arm is reference else verdict),
     ]
+
+
+def _p_value(line: Line) -> Value:
+    if line.p is not None:
+        return plain(line.p, "< 0.001" if line.p < 0.001 else f"{line.p:.3f}")
+    return Value(None, "n too small" if line.refusal else "—", tone="muted")

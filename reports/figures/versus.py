@@ -1,0 +1,104 @@
+"""Arms side by side, and what each differs from the reference by: two panels that share their lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from reports.content import Figure
+from reports.figures.canvas import MANY, Text, canvas_of, finish, legend
+from reports.figures.palette import BAND, INK, MUTED, PAPER, RED, colour_of, marker_of
+from reports.statistics import Estimate
+from reports.wording import short_name
+
+
+@dataclass(frozen=True)
+class Side:
+    """One arm: its seeds, its mean, and the difference of the reference to it."""
+
+    label: str
+    place: int
+    values: Sequence[float]  # one per seed that finished
+    estimate: Estimate | None
+    collapsed: Sequence[bool] = ()  # one per value
+    lost: str = ""  # what became of the other seeds
+    difference: Estimate | None = None
+    differences: Sequence[float] = ()  # one per pair
+    floor: bool = False
+    reference: bool = False
+
+
+def versus(text: Text, sides: Sequence[Side], value_label: str, difference_label: str, rope: float) -> Figure:
+    with canvas_of((7.6, 1.5 + 0.34 * max(len(sides), 2))) as (canvas, axes):
+        axes.remove()
+        left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+        for y, side in enumerate(sides):
+            _values(left, y, side)
+            _difference(right, y, side)
+        right.axvspan(-rope, rope, color=BAND, lw=0, zorder=0, label=f"practically none (±{rope:g})")
+        right.axvline(0, color=MUTED, lw=1, zorder=1)
+        if any(any(side.collapsed) for side in sides):
+            left.plot([], [], "x", color=RED, ms=6, mew=1.6, ls="", label="collapsed seed")
+        left.set_yticks(range(len(sides)), [short_name(side.label, 22) for side in sides])
+        left.set_ylim(len(sides) - 0.5, -0.5)
+        right.tick_params(axis="y", length=0)
+        for panel, label in ((left, value_label), (right, difference_label)):
+            panel.grid(axis="y", visible=False)
+            panel.set_xlabel(label)
+        _zoom(right, sides, rope)
+        legend(right)
+        return finish(canvas, text)
+
+
+def _values(axes: Axes, y: int, side: Side) -> None:
+    colour = MUTED if side.floor else colour_of(side.place)
+    values, bad = np.asarray(side.values, dtype=float), np.zeros(len(side.values), dtype=bool)
+    bad[: len(side.collapsed)] = side.collapsed
+    height = y + np.random.default_rng(y).uniform(-0.13, 0.13, len(values))
+    raster = len(values) > MANY
+    axes.scatter(values[~bad], height[~bad], s=15, color=colour, alpha=0.45, lw=0, zorder=3, rasterized=raster)
+    if bad.any():
+        axes.scatter(values[bad], height[bad], s=30, color=RED, marker="x", lw=1.4, zorder=4, rasterized=raster)
+    if side.estimate:
+        _bar(axes, y, side.estimate, side, colour)
+    if side.lost or not len(values):
+        axes.annotate(side.lost or "no evidence", (0.02, y), va="center", xycoords=("axes fraction", "data"),
+                      color=RED if "diverged" in side.lost else MUTED, fontsize=8.5)  # fmt: skip
+
+
+def _difference(axes: Axes, y: int, side: Side) -> None:
+    if side.reference:
+        axes.annotate("reference", (0, y), (5, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
+    if side.difference is None:
+        return
+    colour = MUTED if side.floor else colour_of(side.place)
+    height = y + np.random.default_rng(y).uniform(-0.13, 0.13, len(side.differences))
+    axes.scatter(side.differences, height, s=15, color=colour, alpha=0.45, lw=0, zorder=3)
+    _bar(axes, y, side.difference, side, colour)
+
+
+def _bar(axes: Axes, y: int, estimate: Estimate, side: Side, colour: str) -> None:
+    if estimate.low is not None and estimate.high is not None:
+        axes.hlines(y, estimate.low, estimate.high, color=colour, lw=2, zorder=4)
+    axes.plot(estimate.mean, y, "o" if side.floor else marker_of(side.place), ms=7, color=colour,
+              mec=INK if side.reference else colour, mfc=PAPER if side.floor else colour, zorder=5)  # fmt: skip
+
+
+def _zoom(axes: Axes, sides: Sequence[Side], rope: float) -> None:
+    """Zoom on what trained: a floor or a collapsed arm far away, or one wide interval, would press it into a line."""
+    means = [s.difference.mean for s in sides if s.difference is not None and not s.floor and not any(s.collapsed)]
+    if not means:
+        return
+    reach = max(4 * rope, 1.6 * max(map(abs, means)))
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -reach), min(high, reach))
+    low, high = axes.get_xlim()
+    for y, side in enumerate(sides):
+        if side.difference is not None and not low <= side.difference.mean <= high:
+            right = side.difference.mean > high
+            axes.annotate(
+                f"{side.difference.mean:+.0f} {'→' if right else '←'}".replace("-", "−"),
+                (0.98 if right else 0.02, y), xycoords=("axes fraction", "data"), va="center",
+                ha="right" if right else "left", fontsize=8.5, color=MUTED,
+            )  # fmt: skip
