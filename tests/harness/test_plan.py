@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from harness.ledger import Ledger
@@ -71,6 +72,28 @@ def test_the_shipped_sweep_over_lambda_is_planned_in_every_profile_without_data(
     lejepa, *floors = plan(sweep).arms
     assert (lejepa.cells, lejepa.search, lejepa.evidence) == (cells, search, cells * len(sweep.seeds))
     assert [floor.arm for floor in floors] == ["random", "pixels"]
+
+
+SHIPPED = [
+    (path, profile)
+    for path in sorted((Path(__file__).parents[2] / "sweeps").rglob("*.yaml"))
+    if "arms" in (raw := yaml.safe_load(path.read_text())) or "base" in raw  # published.yaml is a table, not a sweep
+    for profile in (None, *raw.get("profiles", {}))
+]
+
+
+@pytest.mark.parametrize(("path", "profile"), SHIPPED, ids=lambda value: getattr(value, "stem", str(value)))
+def test_every_shipped_sweep_is_planned_in_every_profile_without_data_and_asks_one_question(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: Path, profile: str | None
+) -> None:
+    monkeypatch.setenv("LEJEPA_DATA", str(tmp_path))
+    sweep = load_sweep(path, profile)
+    planned = plan(sweep)
+    assert planned.trials > 0
+    assert planned.epochs >= planned.least > 0
+    assert sweep.question.count("?") == 1
+    assert sweep.question.endswith("?")
+    assert all(arm.evidence > 0 for arm in planned.arms)
 
 
 def test_a_trial_that_two_arms_share_is_paid_once() -> None:
