@@ -19,7 +19,7 @@ from harness.spec import Cell, SweepSpec
 from harness.trials import TrialSpec, enumerate_trials
 from lejepa.config import FLOORS, TrainConfig, nearest
 
-_NOT_IN_BASE = {
+NOT_IN_BASE = {
     "seed": "seeds are listed in the sweep's `seeds`",
     "device": "it follows from `pool.gpus`",
     "threads": "they follow from `pool.cpus`",
@@ -130,8 +130,8 @@ def _check_bases(spec: SweepSpec, places: Places) -> None:
     bases: list[tuple[KeyPath, dict[str, Any]]] = [(("base",), spec.base)]
     bases += [(("arms", name, "base"), arm.base) for name, arm in spec.arms.items()]
     for path, base in bases:
-        for key in _NOT_IN_BASE.keys() & base.keys():
-            raise SpecError(f"{place_of(places, (*path, key))}: {dotted((*path, key))}: not here: {_NOT_IN_BASE[key]}")
+        for key in NOT_IN_BASE.keys() & base.keys():
+            raise SpecError(f"{place_of(places, (*path, key))}: {dotted((*path, key))}: not here: {NOT_IN_BASE[key]}")
 
 
 def _construct(spec: SweepSpec, cell: Cell, point: Mapping[str, Any], places: Places) -> TrainConfig:

@@ -245,6 +245,14 @@ def export(
 
 
 @app.command()
+def schema() -> None:
+    """The sweep file's JSON Schema, by which an editor completes and checks it."""
+    from harness.schema import text
+
+    typer.echo(text())
+
+
+@app.command()
 def ui(
     folder: Runs = Path("runs"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,

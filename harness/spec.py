@@ -27,7 +27,7 @@ STUDY_SEEDS = 1_000_000  # study i of a search trains with seed 1,000,000 + i: n
 _MOST = 100_000  # cells of an arm, trials of a search, seeds: more is a slip of the keyboard
 
 # What may not be a parameter, and where it belongs.
-_NOT_A_FACTOR = {
+NOT_A_FACTOR = {
     "seed": "seeds are listed in `seeds`",
     "method.name": "methods are compared as `arms`",
     "device": "where a trial runs follows from `pool.gpus`",
@@ -301,8 +301,8 @@ def _check_factors(arm_path: tuple[str, ...], arm: Arm) -> None:
     roles = [(role, path) for role in ("scientific", "nuisance") for path in getattr(arm, role)]
     for role, path in roles:
         where = (*arm_path, role, path)
-        if path in _NOT_A_FACTOR:
-            raise _wrong(where, f"cannot be a parameter: {_NOT_A_FACTOR[path]}")
+        if path in NOT_A_FACTOR:
+            raise _wrong(where, f"cannot be a parameter: {NOT_A_FACTOR[path]}")
         if not all(path.split(".")):
             raise _wrong(where, "is no dotted path into the config; write method.lamb")
         for other_role, other in roles:

@@ -37,7 +37,10 @@ class Heuristics(Part):
     sigreg: Probability | None = None  # λ of LeJEPA: (1 − λ)·pred + λ·SIGReg; 0.05: paper §6.1
     wd_schedule: float | None = Field(None, ge=0)  # weight decay at the end, on a cosine; 0.4: DINO, I-JEPA
 
-    @field_validator("ema_teacher", "negatives", "variance_covariance", "sigreg", "wd_schedule", mode="before")
+    @field_validator(
+        "ema_teacher", "negatives", "variance_covariance", "sigreg", "wd_schedule", mode="before",
+        json_schema_input_type=bool | float | Negatives | VarianceCovariance | None,
+    )  # fmt: skip
     @classmethod
     def _switched(cls, value: Any, info: Any) -> Any:
         if isinstance(value, bool):  # a number in Python: 1.0 would be a momentum, and a λ
