@@ -78,7 +78,7 @@ def _values(axes: Axes, y: int, row: SwitchRow) -> None:
     height = y + np.random.default_rng(y).uniform(-0.16, 0.16, len(values))
     axes.scatter(values[~bad], height[~bad], s=13, color=colour, alpha=0.45, lw=0, zorder=3)
     if bad.any():
-        axes.scatter(values[bad], height[bad], s=26, color=RED, marker="x", lw=1.3, zorder=4)
+        axes.scatter(values[bad], height[bad], s=26, color=RED, marker="x", lw=1.3, zorder=7)
     if row.estimate and not bad.all():
         if row.estimate.low is not None and row.estimate.high is not None:
             axes.hlines(y, row.estimate.low, row.estimate.high, color=colour, lw=1.8, zorder=5)

@@ -1,65 +1,17 @@
 """The switch matrix: which heuristics an arm has on, what became of its seeds, what it reaches, and what it costs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from reports import figures
 from reports import statistics as st
 from reports.content import Block, Figure, Heading, Prose, Section, Table, Value, plain
-from reports.evidence import Arm, Cell, Contrast, Study, encoder_names
+from reports.evidence import Contrast, Study, encoder_names
 from reports.sections.design import colour_class
 from reports.sections.factor import difference_value, estimate_value, levels, raw_frame, seeds_text, y_label
 from reports.sections.gate import Check, failures
+from reports.sections.recipes import SWITCHES, Recipe, bare, difference, parent, recipes
 from reports.wording import amount, difference_unit, listing, name_text, unit, value_text, with_interval
-
-SWITCHES = {
-    "ema_teacher": "EMA teacher", "stop_gradient": "stop-gradient", "predictor": "predictor",
-    "normalisation": "normalisation", "negatives": "negatives", "variance_covariance": "variance + covariance",
-    "sigreg": "SIGReg", "ema_schedule": "momentum schedule", "wd_schedule": "weight-decay schedule",
-}  # fmt: skip
-_OFF = {"normalisation": "none", "ema_schedule": "constant"}  # others: null or false
-_IMPLIES = {"ema_teacher": {"stop_gradient"}, "ema_schedule": {"ema_teacher", "stop_gradient"}}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """An arm of `predictive` with its switches, and the arm that it was made from."""
-
-    arm: Arm
-    cell: Cell
-    settings: Mapping[str, Any]  # switch → value, of those that are on
-    seconds: float | None  # of training, an epoch, mean
-
-    @property
-    def name(self) -> str:
-        return name_text(self.arm.name)
-
-    @cached_property
-    def alone(self) -> str | None:
-        """The only switch that is on, not counting what it brings along."""
-        own = [name for name in self.settings if not any(name in _IMPLIES.get(o, ()) for o in self.settings)]
-        return own[0] if len(own) == 1 else None
-
-    @property
-    def collapses(self) -> bool:
-        return self.cell.planned > 0 and self.cell.count("collapsed") + self.cell.count("diverged") == self.cell.planned
-
-    @property
-    def trains(self) -> bool:
-        return 0 < self.cell.planned == self.cell.count("trained")
-
-    @property
-    def outcomes(self) -> list[str]:
-        """One word a seed, in the order of the seeds."""
-        return [str(outcome) for outcome in self.cell.rows["outcome"]]
-
-
-def covers(study: Study, encoder: str) -> bool:
-    """Whether the switch matrix shows an encoder's arms: they are all `predictive`, and more than one."""
-    trained = [arm for arm in study.within(encoder) if not arm.is_floor]
-    return len(trained) > 1 and all(arm.method == "predictive" for arm in trained)
 
 
 def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
@@ -79,50 +31,6 @@ def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
             blocks.append(Prose(said))
         blocks += [_figure(study, encoder, found, rank), _table(study, found, rank, names[encoder])]
     return [Section("heuristics", "Which heuristics are needed?", blocks)]
-
-
-def recipes(study: Study, encoder: str) -> list[Recipe]:
-    """The predictive arms of an encoder that have evidence, as the sweep names them."""
-    found = []
-    for arm in study.within(encoder):
-        cell = arm.selected or next((cell for cell in arm.cells if len(cell.rows)), None)
-        if arm.method == "predictive" and cell is not None:
-            method = study.sweep.configs[cell.keys[0]]["method"]
-            settings = {name: value for name, value in (method.get("heuristics") or {}).items() if _is_on(name, value)}
-            ordered = {name: settings[name] for name in SWITCHES if name in settings}
-            found.append(Recipe(arm, cell, ordered, _seconds(study, cell)))
-    return found
-
-
-def _is_on(name: str, value: Any) -> bool:
-    return value is not None and value is not False and value != _OFF.get(name)
-
-
-def _seconds(study: Study, cell: Cell) -> float | None:
-    epochs = study.sweep.epochs_of(cell.keys)
-    column = "timing/train_seconds" if "timing/train_seconds" in epochs else "timing/seconds"
-    return float(epochs[column].mean()) if column in epochs and epochs[column].notna().any() else None
-
-
-def parent(recipe: Recipe, group: Sequence[Recipe]) -> Recipe | None:
-    """The arm that it was made from: `byol` of `byol-predictor`, `lejepa` of `lejepa+batch`, as the sweep names them;
-    the bare arm where one switch is all there is. None where neither says so."""
-    by_name = {other.arm.name: other for other in group if other is not recipe}
-    for sign in ("+", "-"):
-        head, _, tail = recipe.arm.name.rpartition(sign)
-        if head and tail and head in by_name:
-            return by_name[head]
-    return bare(group) if recipe.alone is not None else None
-
-
-def bare(group: Sequence[Recipe]) -> Recipe | None:
-    return next((recipe for recipe in group if not recipe.settings), None)
-
-
-def difference(study: Study, recipe: Recipe, group: Sequence[Recipe]) -> Contrast | None:
-    """Arm − the arm it was made from."""
-    other = parent(recipe, group)
-    return None if other is None else study.compare(recipe.cell, other.cell, recipe.name, other.name)
 
 
 # -- the answer -------------------------------------------------------------------------------------------------------
@@ -239,8 +147,9 @@ def _figure(study: Study, encoder: str, group: Sequence[Recipe], rank: int) -> F
     rows = [_switch_row(study, recipe, used, family) for recipe, family in zip(group, _families(group), strict=True)]
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} by heuristics switched on"
     caption = (
-        f"{what}, {seeds_text(cells)}. Left: filled squares are switches that are on. Right: small dots are seeds, "
-        "bars 95 % intervals, red crosses collapsed seeds; at the edge, what became of seeds without a value."
+        f"{what}, {seeds_text(cells)}. Left: filled squares are switches that are on{_letters(group)}. Right: small "
+        "dots are seeds, bars 95 % intervals, red crosses collapsed seeds; at the edge, what became of seeds without a "
+        "value."
     )
     alt = f"{what}. " + "; ".join(_said(study, recipe) for recipe in group)
     text = figures.Text(f"heuristics-{rank}", caption, alt, raw_frame(study, cells), wide=True)
@@ -271,6 +180,12 @@ def _switch_row(study: Study, recipe: Recipe, used: Sequence[str], family: str) 
 def _mark(name: str, value: Any) -> str:
     """What a filled square says of itself: the normalisation's first letter, else nothing."""
     return str(value)[:1].upper() if name == "normalisation" else ""
+
+
+def _letters(group: Sequence[Recipe]) -> str:
+    used = sorted({str(recipe.settings["normalisation"]) for recipe in group if "normalisation" in recipe.settings})
+    said = [f"{_mark('normalisation', name)}: {name_text(name)}" for name in used]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _said(study: Study, recipe: Recipe) -> str:
@@ -323,15 +238,16 @@ def _row(study: Study, recipe: Recipe, group: Sequence[Recipe], used: Sequence[s
     for name in used:
         yield _tick(recipe.settings.get(name)) if name in recipe.settings else Value(None, "–", tone="muted")
     for what in ("trained", "collapsed", "diverged"):
-        n = cell.count(what)
-        tone = "muted" if not n else "" if what == "trained" else "fail"
-        yield Value(n, f"{n} of {cell.planned}", tone=tone)
+        keys = tuple(cell.rows.loc[cell.rows["outcome"] == what, "key"])
+        tone = "muted" if not keys else "" if what == "trained" else "fail"
+        yield Value(len(keys), f"{len(keys)} of {cell.planned}", keys, tone=tone)
     yield estimate_value(cell.estimate, study.judge, cell)
     yield plain(other.arm.name if other else None, other.name if other else "—")
     yield difference_value(pair.estimate if pair else None, study.judge, pair.keys if pair else ())
     yield plain(pair.verdict if pair and pair.estimate else "—")
-    yield _cost(recipe.seconds, 1.0, "s")
-    yield _cost(recipe.seconds, base.seconds, "×")
+    yield _cost(recipe.seconds, cell.keys)
+    ratio = recipe.seconds / base.seconds if recipe.seconds and base.seconds else None
+    yield _cost(ratio, (*cell.keys, *base.cell.keys))
 
 
 def _tick(value: Any) -> Value:
@@ -342,8 +258,5 @@ def _tick(value: Any) -> Value:
     return Value(value, f"✓ {value_text(value)}")
 
 
-def _cost(seconds: float | None, base: float | None, unit_text: str) -> Value:
-    if seconds is None or not base:
-        return Value(None, "—", tone="muted")
-    ratio = seconds / base
-    return plain(ratio, f"{ratio:.3g}" if unit_text == "s" else f"{ratio:.2f}")
+def _cost(value: float | None, keys: tuple[str, ...]) -> Value:
+    return Value(None, "—", tone="muted") if value is None else Value(value, f"{value:.3g}", keys)

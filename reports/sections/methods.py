@@ -1,13 +1,13 @@
 """Arms side by side, within one encoder only. An arm stands for its cell that validation selected; test judges it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports import figures
 from reports import statistics as st
 from reports.content import Block, Figure, Heading, Prose, Section, Table, Value, plain
 from reports.evidence import Arm, Contrast, Study, encoder_names
-from reports.sections import budget, heuristics, rates, robustness, tuning
+from reports.sections import budget, rates, recipes, robustness, searches, tuning
 from reports.sections.design import colour_class
 from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, y_label
 from reports.sections.gate import Check, failures
@@ -27,7 +27,7 @@ class Line:
 def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
     """What was given, the arms side by side, how they came there, and whether the answer stands elsewhere."""
     groups = [encoder for encoder in study.encoders if len(study.within(encoder)) > 1]
-    shown = [encoder for encoder in groups if not heuristics.covers(study, encoder)]
+    shown = [encoder for encoder in groups if not recipes.covers(study, encoder)]
     side_by_side = [_side_by_side(study, shown, failures(checks))] if shown else []
     return [
         *budget.sections(study),
@@ -217,8 +217,8 @@ def _row(study: Study, line: Line, reference: Arm | None, with_cells: bool, with
     if with_cells:
         head.append(plain(cell.text if cell else "", (cell.text if cell else "") or "—"))
     if with_search:
-        best = tuning.median_of_studies(study, arm)
-        head.append(nothing if best is None else plain(best, amount(best, study.metric)))
+        best, found = searches.median_of_studies(study, arm), searches.searched_keys(arm)
+        head.append(nothing if best is None else Value(best, amount(best, study.metric), found))
     if cell is None:
         return [*head, plain(0), *[nothing for _ in range(5)], plain(_lost(arm))]
     verdict = pair.verdict if pair and pair.estimate else cell.losses or "—"
@@ -226,10 +226,10 @@ def _row(study: Study, line: Line, reference: Arm | None, with_cells: bool, with
     return [
         *head,
         plain(len(cell.finished)),
-        mean_value(cell.val, study.metric),
+        replace(mean_value(cell.val, study.metric), keys=keys),
         estimate_value(cell.estimate, study.judge, cell),
         difference_value(pair.estimate if pair else None, study.judge, pair.keys if pair else ()),
-        nothing if p is None else plain(p, f"{p:.2f}"),
+        nothing if p is None or pair is None else Value(p, f"{p:.2f}", pair.keys),
         _p_value(line),
         plain("reference" if arm is reference else verdict),
     ]
@@ -237,5 +237,6 @@ def _row(study: Study, line: Line, reference: Arm | None, with_cells: bool, with
 
 def _p_value(line: Line) -> Value:
     if line.p is not None:
-        return plain(line.p, "< 0.001" if line.p < 0.001 else f"{line.p:.3f}")
+        keys = line.contrast.keys if line.contrast else ()
+        return Value(line.p, "< 0.001" if line.p < 0.001 else f"{line.p:.3f}", keys)
     return Value(None, "n too small" if line.refusal else "—", tone="muted")

@@ -5,7 +5,7 @@ import pandas as pd
 from reports import statistics as st
 from reports.content import Prose, Section, Table, Value, plain
 from reports.evidence import Arm, Study
-from reports.sections import heuristics
+from reports.sections import recipes
 from reports.sections.budget import trained_arms
 from reports.sections.design import colour_class
 from reports.wording import count, listing, name_text
@@ -35,7 +35,7 @@ def sections(study: Study) -> list[Section]:
 def _told_already(study: Study, encoder: str) -> bool:
     """The switch matrix counts outcomes itself; a search has more trials than it shows."""
     searched = any(len(cell.searched) for arm in study.within(encoder) for cell in arm.cells)
-    return heuristics.covers(study, encoder) and not searched
+    return recipes.covers(study, encoder) and not searched
 
 
 def _ended(arm: Arm) -> pd.DataFrame:
@@ -80,5 +80,5 @@ def _rate(ended: pd.DataFrame, outcome: str) -> list[Value]:
     shown = f"{100 * rate.mean:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
     return [
         Value(len(keys), f"{len(keys)} of {len(ended)}", keys, tone="fail" if keys else "muted"),
-        Value(rate.mean, shown, tone="fail" if keys else "muted"),
+        Value(rate.mean, shown, tuple(ended["key"]), tone="fail" if keys else "muted"),
     ]

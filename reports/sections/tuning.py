@@ -1,20 +1,17 @@
 """What the search was worth: the expected best against its length, and the published default against what was found."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from reports import figures
 from reports import statistics as st
-from reports.content import Block, Figure, Prose, Section, Table, Value, plain
-from reports.evidence import Arm, Cell, Study, encoder_names
+from reports.content import Block, Figure, Prose, Section
+from reports.evidence import Arm, Study, encoder_names
+from reports.sections import defaults
 from reports.sections.budget import trained_arms
-from reports.sections.design import colour_class
-from reports.sections.factor import difference_value
-from reports.wording import amount, count, difference_unit, listing, metric_text, minus, name_text, unit, with_interval
+from reports.sections.searches import Curve, curve_of, searched_cell, worst
+from reports.wording import amount, count, listing, metric_text, name_text, unit
 
 
 def sections(study: Study) -> list[Section]:
@@ -30,52 +27,17 @@ def sections(study: Study) -> list[Section]:
         said, found = _curves(study, arms, rank)
         answers += [f"{where}{text}" for text in said]
         blocks += found
-    if changes := [change for arms in groups for arm in arms if (change := against_default(study, arm))]:
-        answers.append(_gains_text(study, changes))
-        blocks += [_steps(study, changes), _default_table(study, changes)]
+    said, found = defaults.blocks(study, [arm for arms in groups for arm in arms])
+    answers += said
+    blocks += found
     return [Section("tuning", "What tuning was worth", [Prose(answers), *blocks])]
 
 
 def _searched_arms(study: Study, encoder: str) -> list[Arm]:
-    return [arm for arm in trained_arms(study, encoder) if _cell(arm) is not None]
-
-
-def _cell(arm: Arm) -> Cell | None:
-    """The cell whose search is shown: the selected one, else the first that was searched."""
-    searched = [cell for cell in arm.cells if len(cell.searched)]
-    return next((cell for cell in searched if cell is arm.selected), next(iter(searched), None))
-
-
-def median_of_studies(study: Study, arm: Arm) -> float | None:
-    """Median over studies of the best validation value that each found in the cell that stands for the arm."""
-    cell = _cell(arm)
-    best = best_of_studies(study, cell) if cell is not None else {}
-    return float(np.median(list(best.values()))) if best else None
-
-
-def best_of_studies(study: Study, cell: Cell, rows: pd.DataFrame | None = None) -> dict[int, float]:
-    """Study → best selecting value among its finished search trials (of `rows`, where given)."""
-    rows = finished(study, cell.searched if rows is None else rows)
-    groups = rows.groupby("study")[study.metric]
-    best = groups.max() if study.sign > 0 else groups.min()
-    return {int(str(number)): float(value) for number, value in best.items()}
-
-
-def finished(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["state"] == "finished"].dropna(subset=[study.metric])
+    return [arm for arm in trained_arms(study, encoder) if searched_cell(arm) is not None]
 
 
 # -- the expected best of n -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Curve:
-    arm: Arm
-    curve: st.TuningCurve  # of sign × metric: larger is better
-    diverged: int
-    missing: int  # failed or unfinished, and therefore not among the draws
-    keys: tuple[str, ...]
-    default: float | None
 
 
 def _curves(study: Study, arms: Sequence[Arm], rank: int) -> tuple[list[str], list[Block]]:
@@ -83,36 +45,12 @@ def _curves(study: Study, arms: Sequence[Arm], rank: int) -> tuple[list[str], li
     refusal = st.tuning_curve_allowed(str((spec.get("search") or {}).get("sampler")), spec.get("stopping"))
     if refusal is not None and refusal.startswith(st.REFUSED):
         return [f"No tuning curve: {refusal.partition(': ')[2]}."], []
-    worst = _worst(study, arms)
-    curves = [curve for arm in arms if (curve := _curve(study, arm, worst)) is not None]
+    lowest = worst(study, arms)
+    curves = [curve for arm in arms if (curve := curve_of(study, arm, lowest)) is not None]
     if not curves:
         return ["No tuning curve: no search trial has finished."], []
     said = crossing_texts(study, curves)
     return said, [_figure(study, curves, rank, refusal or "")]
-
-
-def _worst(study: Study, arms: Sequence[Arm]) -> float:
-    """The score of a trial that diverged: the lowest that any finished search trial of these arms reached."""
-    scores = [study.sign * finished(study, cell.searched)[study.metric] for arm in arms if (cell := _cell(arm))]
-    together = pd.concat(scores) if scores else pd.Series(dtype=float)
-    return float(together.min()) if len(together) else math.nan
-
-
-def _curve(study: Study, arm: Arm, worst: float) -> Curve | None:
-    cell = _cell(arm)
-    if cell is None:
-        return None
-    rows = cell.searched
-    draws = rows[rows["ordinal"] > 0] if _defaults_first(study) else rows  # the default was no draw
-    good, diverged = finished(study, draws), draws[draws["state"] == "diverged"]
-    if not len(good):
-        return None
-    scores = [*(study.sign * good[study.metric].to_numpy(float)), *[worst] * len(diverged)]
-    default = _defaults(study, cell)
-    return Curve(
-        arm, st.tuning_curve(scores), len(diverged), len(draws) - len(good) - len(diverged),
-        (*good["key"], *diverged["key"]), float(np.mean(list(default.values()))) if default else None,
-    )  # fmt: skip
 
 
 def crossing_texts(study: Study, curves: Sequence[Curve]) -> list[str]:
@@ -213,137 +151,3 @@ def _frame(study: Study, curves: Sequence[Curve]) -> pd.DataFrame:
 
 def _shown(study: Study, score: float) -> str:
     return amount(study.sign * score, study.metric)
-
-
-# -- the default against what was found -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Change:
-    """An arm as published and as tuned, on validation."""
-
-    arm: Arm
-    defaults: dict[int, float]  # study → value
-    best: dict[int, float]  # study → best of its search, the default among it: flatters
-    fresh: list[float]  # of the confirmed configuration, on seeds that chose nothing
-    same: bool  # the confirmed configuration is the default
-    passed: int | None  # random search trials until their expected best reaches the default
-    keys: tuple[str, ...]
-
-    @property
-    def gain(self) -> float | None:
-        return float(np.mean(self.fresh) - np.mean(list(self.defaults.values()))) if self.fresh else None
-
-
-def _defaults_first(study: Study) -> bool:
-    return bool((study.sweep.spec.get("search") or {}).get("defaults_first"))
-
-
-def _defaults(study: Study, cell: Cell) -> dict[int, float]:
-    """Study → selecting value of the published default; {} where the sweep ran none."""
-    if not _defaults_first(study):
-        return {}
-    rows = finished(study, cell.searched[cell.searched["ordinal"] == 0])
-    return {int(number): float(value) for number, value in zip(rows["study"], rows[study.metric], strict=True)}
-
-
-def against_default(study: Study, arm: Arm) -> Change | None:
-    """None where the arm's default did not run to its end."""
-    cell = _cell(arm)
-    defaults = _defaults(study, cell) if cell is not None else {}
-    if cell is None or not defaults:
-        return None
-    confirmed = cell.finished[cell.finished["purpose"] == "confirm"]
-    started = cell.searched[cell.searched["ordinal"] == 0]
-    same = len(confirmed) > 0 and confirmed["variant"].iloc[0] in set(started["variant"])
-    curve = _curve(study, arm, _worst(study, [arm]))
-    level = study.sign * float(np.mean(list(defaults.values())))
-    reached = [] if curve is None else [n for n, v in zip(curve.curve.trials, curve.curve.mean, strict=True)
-                                        if v >= level]  # fmt: skip
-    return Change(
-        arm, defaults, best_of_studies(study, cell), confirmed[study.metric].astype(float).tolist(), same,
-        reached[0] if reached else None, (*started["key"], *confirmed["key"]),
-    )  # fmt: skip
-
-
-def _gains_text(study: Study, changes: Sequence[Change]) -> str:
-    known = [(change, change.gain) for change in changes if change.gain is not None]
-    kept = [name_text(change.arm.name) for change in changes if change.same]
-    points = difference_unit(study.metric)
-    if not known:
-        return "What tuning gains over the published defaults is not known: nothing was confirmed on fresh seeds."
-    ranked = sorted(known, key=lambda pair: -study.sign * pair[1])
-    shown = [f"{name_text(c.arm.name)} {with_interval(gain, None, None, study.metric, sign=True)}"
-             for c, gain in ranked]  # fmt: skip
-    text = f"Tuned against published default, on validation with fresh seeds: {listing(shown)} {points}".rstrip() + "."
-    return text + (f" For {listing(kept)} the default was the best found." if kept else "")
-
-
-def _steps(study: Study, changes: Sequence[Change]) -> Figure:
-    seeds = sorted({len(c.fresh) for c in changes})
-    studies = sorted({len(c.defaults) for c in changes})
-    after = f"fresh seeds (n = {' to '.join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))})"
-    before = f"studies (n = {' to '.join(map(str, dict.fromkeys([studies[0], studies[-1]])))})"
-    label = metric_text(study.metric) + (f" ({unit(study.metric)})" if unit(study.metric) else "")
-    rows = [
-        figures.Step(c.arm.name, study.colours[c.arm.name], list(c.defaults.values()), c.fresh or list(c.best.values()))
-        for c in changes
-    ]
-    caption = (
-        f"{label[0].upper()}{label[1:]} of the published default, mean over {before}, and of the tuned configuration, "
-        f"mean over {after}; small dots are studies below the line and seeds above it."
-    )
-    if any(not c.fresh for c in changes):
-        caption += " An arm that was not confirmed is shown with the best of its studies, which flatters."
-    alt = "Default and tuned. " + "; ".join(
-        f"{name_text(row.label)} {amount(float(np.mean(row.defaults)), study.metric)} to "
-        f"{amount(float(np.mean(row.tuned)), study.metric)}"
-        for row in rows
-    )
-    frame = pd.DataFrame(
-        [{"arm": c.arm.name, "what": what, "value": value}
-         for c in changes
-         for what, values in (("default", c.defaults.values()), ("best of study", c.best.values()),
-                              ("tuned, fresh seed", c.fresh))
-         for value in values]
-    )  # fmt: skip
-    return figures.steps(figures.Text("default-tuned", caption, alt, frame), rows, label)
-
-
-def _default_table(study: Study, changes: Sequence[Change]) -> Table:
-    of = f" ({unit(study.metric)})" if unit(study.metric) else ""
-    points = f" ({difference_unit(study.metric)})" if difference_unit(study.metric) else ""
-    columns = [
-        "arm", "studies", f"published default{of}", f"best of the search, median of studies{of}",
-        f"gain within the search, paired by study [95 % interval]{points}", "fresh seeds",
-        f"tuned, fresh seeds{of}", f"gain on fresh seeds{points}", "random trials that reach the default",
-    ]  # fmt: skip
-    caption = (
-        "The published default against the tuned configuration, all on validation. The gain within the search chose "
-        "its own best and is never negative; the gain on fresh seeds did not, but compares different seeds, so it has "
-        "no paired interval. The last column is where the expected best of a random search passes the default."
-    )
-    return Table("default-tuned", caption, columns, [_default_row(study, c) for c in changes], provenance=True)
-
-
-def _default_row(study: Study, change: Change) -> list[Value]:
-    nothing = Value(None, "—", tone="muted")
-    before, best = float(np.mean(list(change.defaults.values()))), float(np.median(list(change.best.values())))
-    shared = [number for number in change.defaults if number in change.best]
-    within = st.mean_interval([change.best[number] - change.defaults[number] for number in shared]) if shared else None
-    after, gain = (float(np.mean(change.fresh)), change.gain) if change.fresh else (math.nan, None)
-    shown = "the default won" if change.same else ""
-    return [
-        Value(change.arm.name, name_text(change.arm.name), change.keys, colour=colour_class(study, change.arm.name),
-              strong=True),
-        plain(len(change.defaults)),
-        plain(before, minus(amount(before, study.metric))),
-        plain(best, minus(amount(best, study.metric))),
-        difference_value(within, study.metric),
-        plain(len(change.fresh)),
-        nothing if gain is None else plain(after, minus(amount(after, study.metric))),
-        nothing if gain is None else plain(
-            gain, with_interval(gain, None, None, study.metric, sign=True) + (f" ({shown})" if shown else "")
-        ),
-        Value(None, "none did", tone="muted") if change.passed is None else plain(change.passed),
-    ]  # fmt: skip
