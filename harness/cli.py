@@ -190,12 +190,27 @@ def show(
 
 
 @app.command()
-def report(folder: SweepFolder) -> None:
-    """Build a sweep's report again from its ledger."""
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER [OTHER]", help="A sweep's folder: runs/NAME.")],
+    compare: Annotated[bool, typer.Option("--compare", help="Two sweeps side by side: OTHER against FOLDER.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; inside the sweep's folder if not given.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again while the sweep runs; Ctrl-C ends.")] = False,
+    every: Annotated[float, typer.Option(min=1.0, help="Seconds between two builds, with --watch.")] = 15.0,
+) -> None:
+    """Build a sweep's report again from its ledger, follow a sweep that runs, or compare two sweeps."""
     from reports import LoadError
 
+    if len(folders) != (2 if compare else 1):
+        _fail(2, f"{len(folders)} folders: name one sweep, or two with --compare")
+    if compare and watch:
+        _fail(2, "--watch follows one sweep; --compare reads two: give one of them")
     with _user_errors(LoadError):
-        _report(folder)
+        if compare:
+            _compare(folders[0], folders[1], out)
+        elif watch:
+            _watch(folders[0], out, every)
+        else:
+            _report(folders[0], out)
 
 
 @app.command()
@@ -308,10 +323,39 @@ def _run_errors() -> Iterator[None]:
         _fail(2 if isinstance(error, Refused) else 1, str(error))
 
 
-def _report(folder: Path) -> None:
+def _report(folder: Path, out: Path | None = None) -> None:
     from reports import build
 
-    built = build(folder)
+    built = build(folder, out)
+    typer.echo(built.answer)
+    typer.echo(f"report: {built.html}")
+
+
+def _compare(first: Path, second: Path, out: Path | None) -> None:
+    from reports import compare
+
+    built = compare(first, second, out)
+    typer.echo(built.answer)
+    typer.echo(f"comparison: {built.html}")
+
+
+def _watch(folder: Path, out: Path | None, every: float) -> None:
+    """A line per build; the answer when the sweep has ended, or its reader has seen enough."""
+    import time
+
+    from harness.lock import holder
+    from reports import Report, watch
+
+    def tell(built: Report) -> None:
+        states = ", ".join(f"{n} {state}" for state, n in built.states.items())
+        typer.echo(f"{time.strftime('%H:%M:%S')}  {states}: {built.strength}  {built.html}")
+
+    try:
+        built = watch(folder, out, every=every, driven=lambda: holder(folder) is not None, told=tell)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None  # before there was any report
+    if {"waiting", "running"} & built.states.keys() and holder(folder) is None:
+        typer.echo(f"nobody drives this sweep now; `harness resume {folder}` goes on with it")
     typer.echo(built.answer)
     typer.echo(f"report: {built.html}")
 

@@ -1,6 +1,7 @@
 """The one street: folder → frames → study → checks → sections → files."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Report:
     latex: Path
     document: Document
     checks: list[gate.Check]
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many trials were trained, collapsed, diverged, wait, …"""
+        return dict(Counter(trial.state for trial in self.document.trials.values()))
 
     def __repr__(self) -> str:
         return f"<Report {self.strength}: {self.answer} ({self.html})>"

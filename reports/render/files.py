@@ -37,10 +37,15 @@ def write(document: Document, out: Path, frames: Mapping[str, pd.DataFrame]) -> 
     for name, frame in frames.items():
         _csv(frame, out / "tables" / f"{name}.csv")
     return Files(
-        _replace(out / "index.html", html(document)),
+        write_page(document, out / "index.html"),
         _replace(out / "report.md", markdown(document)),
         _replace(out / "report.tex", latex(document)),
     )
+
+
+def write_page(document: Document, path: Path) -> Path:
+    """The page alone."""
+    return _replace(path, html(document))
 
 
 def figures(document: Document) -> Iterator[Figure]:

@@ -83,7 +83,8 @@ def _letter(c: str) -> str:
         return _COMMANDS[c]
     if c.isascii():
         return c if c.isprintable() else "{[}?{]}"
-    base, *marks = unicodedata.normalize("NFD", c)
+    decomposed = unicodedata.normalize("NFD", c)
+    base, marks = decomposed[0], decomposed[1:]
     if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
         below = _ACCENTS[marks[0]] in "dck"
         base = base if below else {"i": r"\i{}", "j": r"\j{}"}.get(base, base)

@@ -4,7 +4,7 @@ import jinja2
 from markupsafe import Markup
 
 from reports import provenance
-from reports.content import Document, Trial
+from reports.content import Document, Table, Trial
 from reports.content import keys_of as keys_of_row
 from reports.figures import css_tokens, inline
 
@@ -67,7 +67,6 @@ def html(document: Document) -> str:
 
 def _rows_shown(document: Document) -> frozenset[str]:
     """Keys of the trials that have a row of their own in the page."""
-    tables = [block for section in document.sections for block in section.blocks]
-    return frozenset(
-        str(row[0].raw) for table in tables if getattr(table, "name", "") == "trials" for row in table.rows
-    )
+    blocks = [block for section in document.sections for block in section.blocks]
+    listed = [block for block in blocks if isinstance(block, Table) and block.name == "trials"]
+    return frozenset(str(row[0].raw) for table in listed for row in table.rows)
