@@ -1,9 +1,11 @@
 """Means and shares with their intervals, as pure functions of numbers.
 
-Which interval when was settled by simulation. Nominal 95 %, in 10,000 samples each, the interval of a mean covers:
-at n = 3 only Student t does (95 %; a bootstrap 80 %). From n = 5 it is the bootstrap-t, which follows skewed data, with
-two corrections without which it covers 89 % of lognormal samples (σ = 1) at n = 5 to 8: pivots at a level of 95.5 %,
-widened by √(n / (n − 1)). See tests/reports/test_coverage.py.
+Which interval when was settled by simulation (nominal 95 %, tests/reports/test_coverage.py). At n = 3 only Student t
+covers (95 % of normal samples; a bootstrap-t 80 %). From n = 5 it is the bootstrap-t, which follows skewed data, with
+two corrections. Its longer arm is lengthened: n values cannot be more skewed than (n − 2) / √(n − 1), so that resamples
+of them do not reach as far as the data's tail; without it 89 % of lognormal samples (σ = 1) are covered at n = 5 to 8,
+with it 91 to 93 %. And no arm is shorter than 1 − 4/n of Student's: without it differences of two lognormals, which
+have long tails on both sides, are covered 90 % at n = 15 to 20, with it 92 %.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,7 @@ from scipy import stats
 LEVEL = 0.95
 RESAMPLES = 10_000
 BOOTSTRAP_FROM = 5  # values
-_PIVOT_LEVEL = 0.955  # of the pivots of a bootstrap-t: what makes 95 % of so few values
+_LONG_ARM = 1.5  # power of n / (n − 1): the smallest, in steps of ½, that covers lognormal data with a margin
 
 Floats = NDArray[np.float64]
 
@@ -70,8 +72,14 @@ def standard_error(values: ArrayLike) -> float:
 
 
 def _student(x: Floats) -> Estimate:
-    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * standard_error(x)
+    half = _student_arm(len(x)) * standard_error(x)
     return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x), "Student t")
+
+
+@lru_cache
+def _student_arm(n: int) -> float:
+    """Length of an arm of Student's interval, in standard errors."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
 
 
 def _bootstrap_t(x: Floats, seed: int) -> Estimate:
@@ -90,7 +98,11 @@ def _bootstrap_t(x: Floats, seed: int) -> Estimate:
     # what remains is no longer the distribution of t.
     if len(t) < 0.98 * RESAMPLES:
         return _student(x)
-    low, high = np.quantile(t, [(1 - _PIVOT_LEVEL) / 2, (1 + _PIVOT_LEVEL) / 2]) * error * np.sqrt(n / (n - 1))
+    low, high = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * error
+    longer = (n / (n - 1)) ** _LONG_ARM
+    low, high = (low * longer, high) if -low > high else (low, high * longer)
+    shortest = (1 - 4 / n) * _student_arm(n) * error
+    low, high = min(low, -shortest), max(high, shortest)
     return Estimate(float(mean), float(mean - high), float(mean - low), n, "bootstrap-t")
 
 
@@ -123,8 +135,9 @@ def iqm(scores: Sequence[ArrayLike], seed: int = 0) -> Estimate:
     (⌊n / 4⌋ values at each end). `scores`: one list of runs per data set, of any length.
 
     The interval resamples runs within each data set (Agarwal et al. 2021, "Deep RL at the Edge of the Statistical
-    Precipice", section 4.2), widened by √(m / (m − 1)) for the spread that the m runs of a data set understate: 3 runs
-    would cover 89 % else. None where a data set has one run only. ValueError where there is no score.
+    Precipice", section 4.2), widened for how few they are: by √(m / (m − 1)), m the runs of the smallest data set, and
+    by Student's t over the normal quantile at N − data sets degrees of freedom. 3 runs in each of 8 data sets would
+    cover 84 % else. None where a data set has one run only. ValueError where there is no score.
     """
     strata = [finite(runs) for runs in scores]
     if not strata:
@@ -136,7 +149,8 @@ def iqm(scores: Sequence[ArrayLike], seed: int = 0) -> Estimate:
     rng = np.random.default_rng(seed)
     drawn = [runs[rng.integers(0, len(runs), (RESAMPLES, len(runs)))] for runs in strata]
     low, high = np.quantile(_interquartile(np.concatenate(drawn, axis=1)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    wider = np.sqrt(fewest / (fewest - 1))
+    student = stats.t.ppf((1 + LEVEL) / 2, len(together) - len(strata)) / stats.norm.ppf((1 + LEVEL) / 2)
+    wider = np.sqrt(fewest / (fewest - 1)) * student
     low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
     return Estimate(float(middle), float(low), float(high), len(together), "stratified bootstrap")
 

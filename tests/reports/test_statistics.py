@@ -122,8 +122,8 @@ def test_expected_best_holds_for_thousands_of_scores_and_refuses_more_than_there
 def test_pairs_needed_is_the_first_n_with_the_power_to_settle_it():
     differences = [1.0, 3.0, 2.0, 4.0]  # mean 2.5, standard deviation 1.29
     needed = st.pairs_needed(differences, rope=1.0)
-    # (w · t(0.975, n − 1) + t(0.8, n − 1)) · 1.291 / √n < 1.5, w = 1.025 + 10 / n² for the bootstrap-t:
-    # at 10 (1.125 · 2.262 + 0.883) · 0.408 = 1.40, at 9 1.52
+    # (w · t(0.975, n − 1) + t(0.8, n − 1)) · 1.291 / √n < 1.5, w = 1 + 15 / n² for the bootstrap-t:
+    # at 10 (1.15 · 2.262 + 0.883) · 0.408 = 1.42, at 9 1.56
     assert needed == 10
     assert st.pairs_needed([1.0], rope=1.0) is None
     assert st.pairs_needed([1.0, 1.1, 0.9], rope=1.0) is None  # sits on the edge: no n is enough
