@@ -15,13 +15,14 @@ from reports.wording import number
 
 
 def losses(
-    text: Text, x: np.ndarray, y: np.ndarray, lambdas: np.ndarray, collapsed: np.ndarray, floor: float,
-    ceilings: Sequence[float],
+    text: Text, x: np.ndarray, y: np.ndarray, lambdas: np.ndarray, collapsed: np.ndarray,
+    floors: Sequence[float], ceilings: Sequence[float],
 ) -> Figure:  # fmt: skip
     """SIGReg loss against prediction loss at the end of training, coloured by λ; λ = 0 is hollow."""
     with canvas_of((5.2, 3.7)) as (canvas, axes):
         _points(axes, x, y, lambdas, collapsed)
-        axes.axhline(floor, color=MUTED, lw=1.2, ls=FLOOR_STYLES[0], label=f"floor {floor:.2f}: isotropic Gaussian")
+        for floor in floors:
+            axes.axhline(floor, color=MUTED, lw=1.2, ls=FLOOR_STYLES[0], label=f"floor {floor:.2f}: isotropic Gaussian")
         for ceiling in ceilings:
             axes.axhline(ceiling, color=RED, lw=1.2, ls=FLOOR_STYLES[1], label=f"ceiling {ceiling:.1f}: collapsed")
         axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""How the trainings went: SIGReg against prediction loss, collapse and divergence, curves over the epochs."""
+"""How the trainings went: curves over the epochs, collapse and divergence, and the two losses where λ stands still."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,9 @@ from reports.content import Block, Figure, Section, Table, Value, plain
 from reports.evidence import Arm, Cell, Study
 from reports.sections.design import colour_class
 from reports.sections.factor import raw_frame
-from reports.wording import count, listing, metric_text, name_text, number, unit
-
-SIGREG_FLOOR = 1.05  # E[statistic] of isotropic Gaussian embeddings, any N (t_max 3, 17 knots)
-SIGREG_CEILING = 0.402  # times N: the statistic when every embedding is the same
-_COLUMNS = ("train/pred", "train/sigreg")
+from reports.sections.lambda_ import sweeps_lambda
+from reports.sections.losses import losses
+from reports.wording import listing, metric_text, name_text, number, unit
 
 
 def section(study: Study) -> Section:
@@ -25,36 +23,9 @@ def section(study: Study) -> Section:
 
 
 def _losses(study: Study) -> Figure | None:
-    trials = study.evidence.drop_duplicates("key")
-    if not {*_COLUMNS} <= {*trials.columns}:
-        return None
-    rows = trials[trials["state"] == "finished"].dropna(subset=list(_COLUMNS))
-    rows = rows[(rows["train/sigreg"] > 0) & (rows["train/pred"] >= 0)]
-    if rows.empty:
-        return None
-    configs = [study.sweep.configs[key] for key in rows["key"]]
-    lambdas = np.array([float(config["method"].get("lamb", np.nan)) for config in configs])
-    batches = sorted({int(config["batch_size"]) for config in configs})
-    known = np.isfinite(lambdas)
-    rows, lambdas = rows[known], lambdas[known]
-    if rows.empty:
-        return None
-    said = listing([f"{SIGREG_CEILING} × {n} = {SIGREG_CEILING * n:.1f}" for n in batches])
-    frame = rows[["key", "arm", "seed", "outcome", *_COLUMNS]].assign(**{"lambda": lambdas})
-    text = figures.Text(
-        "losses",
-        f"SIGReg loss against prediction loss at the end, unweighted, n = {count(len(rows), 'trial')}. The floor "
-        f"is the statistic expected of isotropic Gaussian embeddings, the ceiling ({said}; N is the batch) that of a "
-        "constant.",
-        f"Scatter of SIGReg loss against prediction loss for {count(len(rows), 'trial')}; SIGReg from "
-        f"{rows['train/sigreg'].min():.3g} to {rows['train/sigreg'].max():.3g}, prediction loss from "
-        f"{rows['train/pred'].min():.3g} to {rows['train/pred'].max():.3g}.",
-        frame,
-    )  # fmt: skip
-    collapsed = (rows["outcome"] == "collapsed").to_numpy()
-    pred, sigreg = rows["train/pred"].to_numpy(float), rows["train/sigreg"].to_numpy(float)
-    ceilings = [SIGREG_CEILING * n for n in batches[:4]]
-    return figures.losses(text, pred, sigreg, lambdas, collapsed, SIGREG_FLOOR, ceilings)
+    """Of the arms that have no section on λ: there the figure belongs to that section."""
+    swept = {arm.name for arm in study.arms if sweeps_lambda(arm)}
+    return losses(study, study.evidence[~study.evidence["arm"].isin(swept)], "losses-fixed" if swept else "losses")
 
 
 def _curves(study: Study) -> list[Figure]:

@@ -22,12 +22,15 @@ from reports.wording import (
     with_interval,
 )
 
+LAMBDA = "method.lamb"
+SLICES = "method.slices"
+EXACT = "exact"  # slices: all of them
 LOG_FROM = 20.0  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 
 def sections(study: Study) -> list[Section]:
-    """One section per arm and encoder that compares cells by anything but λ."""
-    swept = [arm for arm in study.arms if len(arm.cells) > 1 and axis(arm) != "method.lamb"]
+    """One section per arm and encoder that compares cells by anything but λ or slices: those have their own."""
+    swept = [arm for arm in study.arms if len(arm.cells) > 1 and axis(arm) not in (LAMBDA, SLICES)]
     return [_section(study, arm, number) for number, arm in enumerate(swept)]
 
 
@@ -42,14 +45,13 @@ def _section(study: Study, arm: Arm, number: int) -> Section:
 
 
 def axis(arm: Arm) -> str:
-    """The factor on the x axis: λ, else the numeric factor with most values, else the first."""
+    """The factor on the x axis: λ, else the number of slices, else the numeric factor with most values, else the first;
+    a factor that stands still only where there is no other."""
     paths = list(dict.fromkeys(path for cell in arm.cells for path in cell.values))
-    if not paths:
-        return ""
-    ranked = sorted(
-        paths, key=lambda p: (p != "method.lamb", not numeric(arm, p), -len({str(c.values.get(p)) for c in arm.cells}))
-    )
-    return ranked[0]
+    tried = {path: len({str(cell.values.get(path)) for cell in arm.cells}) for path in paths}
+    own = {LAMBDA: 0, SLICES: 1}
+    ranked = sorted(paths, key=lambda p: (tried[p] < 2, own.get(p, 2), not numeric(arm, p), -tried[p]))
+    return ranked[0] if ranked else ""
 
 
 def numeric(arm: Arm, path: str) -> bool:
@@ -66,6 +68,11 @@ def lines(arm: Arm, path: str) -> list[tuple[str, list[Cell]]]:
     return list(grouped.items())
 
 
+def line_of(arm: Arm, path: str, cell: Cell) -> list[Cell]:
+    """The cells that differ from this one in that factor alone."""
+    return next(cells for _, cells in lines(arm, path) if any(other is cell for other in cells))
+
+
 def series(study: Study, arm: Arm, path: str) -> list[figures.Series]:
     place = study.colours[arm.name]
     return [
@@ -76,9 +83,8 @@ def series(study: Study, arm: Arm, path: str) -> list[figures.Series]:
 
 def _point(cell: Cell, path: str, chosen: bool) -> figures.Point:
     collapsed = (cell.finished["outcome"] == "collapsed").tolist()
-    return figures.Point(
-        float(cell.values[path]), cell.judged.tolist(), cell.estimate, collapsed, cell.count("diverged"), chosen
-    )
+    x = math.inf if cell.values[path] == EXACT else float(cell.values[path])
+    return figures.Point(x, cell.judged.tolist(), cell.estimate, collapsed, cell.count("diverged"), chosen)
 
 
 def levels(study: Study, encoder: str) -> list[figures.Level]:
