@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from harness.ledger import Ledger
-from reports import load
+from reports import figures, load
 from reports import statistics as st
 from reports.content import Figure, Prose, Table
 from reports.evidence import study
 from reports.sections import budget, conditions, gate, methods, rates, robustness, searches, tuning
 
 sys.path.insert(0, str(Path(__file__).parent))
-from planted import Searched, write_searched
+from planted import Searched, undrawn, write_searched
 from synthetic import SyntheticArm, flat, write_sweep
 
 PAIR = ("lejepa", "vicreg")
@@ -62,6 +62,13 @@ def equal(tmp_path_factory):
     """Three arms at one budget: lejepa ahead of vicreg by 4 and as good as byol."""
     three = arms() | {"byol": Searched(steady(70.0, seed=2), "byol")}
     return found(write_searched(tmp_path_factory.mktemp("equal") / "s", three, contrast=PAIR, noise=0.15))
+
+
+@pytest.fixture(autouse=True)
+def _without_drawing(monkeypatch):
+    """Set up after the fixtures of the module, of which `parts` is drawn."""
+    for name in ("versus", "searches", "steps"):
+        monkeypatch.setattr(figures, name, undrawn)
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +357,7 @@ def test_every_section_draws_and_names_the_trials_behind_its_numbers(equal, part
     drawn = [block for part in parts.values() for block in part.blocks if isinstance(block, Figure)]
     assert {figure.name for figure in drawn} == {"methods-0", "tuning-0"}
     assert all("n = " in figure.caption and len(figure.alt) > 40 for figure in drawn)
+    assert all(figure.svg.startswith("<?xml") and len(figure.png) > 5000 for figure in drawn)
     row = next(row for row in table(parts["methods"], "methods-0").rows if row[0].raw == "vicreg")
     assert len(row[1].keys) == 32  # the search
     assert len(row[0].keys) == 5  # the confirmation

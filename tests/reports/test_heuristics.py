@@ -1,0 +1,194 @@
+"""The switch matrix: arms of heuristics with a planted truth."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from reports import figures, load
+from reports.content import Figure, Prose, Table
+from reports.evidence import study
+from reports.sections import gate, heuristics, methods, recipes
+
+sys.path.insert(0, str(Path(__file__).parent))
+from planted import TEACHER, Searched, Switched, all_heuristics, undrawn, write_heuristics, write_searched
+
+
+def found(folder):
+    return study(load(folder))
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory):
+    return found(write_heuristics(tmp_path_factory.mktemp("heuristics") / "s", all_heuristics()))
+
+
+@pytest.fixture(scope="module")
+def part(matrix):
+    (only,) = heuristics.sections(matrix)
+    return only
+
+
+@pytest.fixture(autouse=True)
+def _without_drawing(monkeypatch):
+    """Set up after the fixtures of the module, of which `part` is drawn."""
+    for name in ("switches", "versus"):
+        monkeypatch.setattr(figures, name, undrawn)
+
+
+def paragraphs(section):
+    return [text for block in section.blocks if isinstance(block, Prose) for text in block.paragraphs]
+
+
+def table(section):
+    return next(block for block in section.blocks if isinstance(block, Table))
+
+
+def row(section, arm):
+    one = table(section)
+    return dict(zip(one.columns, next(r for r in one.rows if r[0].raw == arm), strict=True))
+
+
+def group(a_study):
+    return recipes.recipes(a_study, a_study.encoders[0])
+
+
+def recipe(a_study, name):
+    return next(r for r in group(a_study) if r.arm.name == name)
+
+
+# -- the answer -------------------------------------------------------------------------------------------------------
+
+
+def test_the_heuristics_that_alone_prevent_collapse_are_named(part):
+    alone = paragraphs(part)[0]
+    enough, some, never = alone.split("; ")
+    assert enough.startswith(
+        "Batch normalisation, layer normalisation, whitening normalisation, negatives, variance + covariance and "
+        "SIGReg alone keep every seed from collapsing"
+    )
+    assert some == "EMA teacher (1 of 3 seeds) does so for some seeds"
+    assert never == "stop-gradient, momentum schedule, predictor, weight-decay schedule and covariance do not."
+
+
+def test_what_trains_without_beating_the_random_encoder_is_said(part):
+    assert "(but layer normalisation is not above the random encoder)" in paragraphs(part)[0]
+
+
+def test_what_helps_on_top_of_lejepa_by_more_than_the_rope_is_named_and_what_hurts(part):
+    on_top = paragraphs(part)[1]
+    assert on_top.startswith("On top of lejepa, predictor (+")
+    assert "helps by more than the ROPE of ±1 points; " in on_top
+    assert "1 hurts: whitening (−" in on_top
+    assert "stop-gradient (" in on_top
+    assert "EMA teacher (" in on_top
+
+
+def test_where_nothing_helps_that_is_the_answer(tmp_path):
+    arms = {name: arm for name, arm in all_heuristics().items() if name != "lejepa+predictor"}
+    (part,) = heuristics.sections(found(write_heuristics(tmp_path / "s", arms)))
+    assert "On top of lejepa, none of 3 heuristics helps by more than the ROPE of ±1 points" in paragraphs(part)[1]
+
+
+def test_where_the_bare_prediction_does_not_collapse_nothing_is_said_to_prevent_it(tmp_path):
+    arms = {"bare": Switched(50.0), "bare+predictor": Switched(51.0, {"predictor": True})}
+    (part,) = heuristics.sections(found(write_heuristics(tmp_path / "s", arms)))
+    assert paragraphs(part) == [
+        "The bare prediction does not collapse here (3 trained), so no heuristic can be said to prevent it."
+    ]
+
+
+def test_a_report_whose_gate_fails_opens_with_that(matrix):
+    checks = gate.gate(matrix)
+    assert gate.failures(checks)  # the first two arms, which are compared where no contrast is declared, collapse
+    (part,) = heuristics.sections(matrix, checks)
+    assert paragraphs(part)[0].startswith("The validity gate fails")
+
+
+# -- the matrix -------------------------------------------------------------------------------------------------------
+
+
+def test_the_matrix_ticks_what_is_on_with_its_setting(part):
+    byol = row(part, "byol")
+    assert byol["EMA teacher"].text == "✓ 0.99"
+    assert byol["stop-gradient"].text == "✓"
+    assert byol["normalisation"].text == "✓ layer"
+    assert byol["momentum schedule"].text == "✓ cosine"
+    assert (byol["SIGReg"].raw, byol["SIGReg"].text) == (None, "–")
+    assert row(part, "bare+negatives")["negatives"].text == "✓"
+
+
+def test_the_matrix_counts_every_outcome_and_averages_over_no_hole(part):
+    lost = row(part, "byol-predictor")
+    assert [lost[what].text for what in ("trained", "collapsed", "diverged")] == ["2 of 3", "0 of 3", "1 of 3"]
+    assert lost["test linear-probe accuracy [95 % interval] (%)"].raw is None
+    collapsed = row(part, "bare")
+    assert collapsed["collapsed"].text == "3 of 3"
+    assert collapsed["test linear-probe accuracy [95 % interval] (%)"].raw == pytest.approx(19.4, abs=1.5)
+
+
+def test_an_arm_differs_from_the_one_that_its_name_says_it_was_made_from(matrix, part):
+    expected = {
+        "bare+ema_schedule": "bare", "byol-predictor": "byol", "lejepa+whitening": "lejepa", "lejepa": "bare",
+        "vicreg-variance": "bare", "byol": None, "bare": None,
+    }  # fmt: skip
+    assert {name: row(part, name)["made from"].raw for name in expected} == expected
+    trials = matrix.sweep.trials.pivot_table(index="seed", columns="arm", values="test/linear")
+    difference = (trials["lejepa+predictor"] - trials["lejepa"]).mean()
+    assert row(part, "lejepa+predictor")["difference to it [95 % interval] (points)"].raw == pytest.approx(difference)
+
+
+def test_the_cost_is_the_time_of_an_epoch_and_its_ratio_to_the_bare_arm(part):
+    byol = row(part, "byol")
+    assert byol["training (s per epoch)"].raw == pytest.approx(1.5)
+    assert byol["ratio to bare"].raw == pytest.approx(1.5)
+
+
+def test_a_teacher_brings_the_stop_gradient_and_a_schedule_the_teacher(matrix):
+    assert recipe(matrix, "bare+ema_teacher").alone == "ema_teacher"
+    assert recipe(matrix, "bare+ema_schedule").alone == "ema_schedule"
+    assert recipe(matrix, "byol").alone is None
+    assert recipe(matrix, "bare").alone is None
+
+
+def test_every_row_opens_its_trials_and_the_figure_says_what_it_shows(part):
+    assert all(len(r[0].keys) == 3 for r in table(part).rows)
+    (figure,) = (block for block in part.blocks if isinstance(block, Figure))
+    assert "n = " in figure.caption
+    assert "(B: batch, L: layer, W: whitening)" in figure.caption
+    assert "byol-predictor (EMA teacher 0.99, stop-gradient, normalisation layer" in figure.alt
+    assert "2 trained and 1 diverged" in figure.alt
+    assert figure.svg.startswith("<?xml")
+
+
+# -- where it stands --------------------------------------------------------------------------------------------------
+
+
+def test_the_matrix_takes_the_place_of_the_arms_side_by_side(matrix):
+    assert [s.id for s in methods.sections(matrix)] == ["budget"]
+
+
+def test_a_sweep_with_other_methods_shows_both(tmp_path):
+    arms = all_heuristics() | {"vicreg": Switched(64.0, method="vicreg")}
+    mixed = found(write_heuristics(tmp_path / "s", arms))
+    assert len(heuristics.sections(mixed)) == 1
+    assert "methods" in {s.id for s in methods.sections(mixed)}
+    assert "vicreg" not in {r.arm.name for r in group(mixed)}
+
+
+def test_sweeps_without_switches_have_no_matrix(tmp_path):
+    one = {"bare": Switched(20.0, collapsed=(0, 1, 2)), "random": Switched(35.0, method="random")}
+    assert heuristics.sections(found(write_heuristics(tmp_path / "a", one))) == []
+    searched = {
+        "lejepa": Searched(lambda s, o: 70.0, "lejepa", trials=2),
+        "vicreg": Searched(lambda s, o: 60.0, trials=2),
+    }
+    assert heuristics.sections(found(write_searched(tmp_path / "b", searched))) == []
+
+
+def test_hostile_names_are_shown_as_text_and_make_no_parent(tmp_path):
+    arms = {"bare": Switched(20.0, collapsed=(0, 1, 2)), "+<b>": Switched(40.0, {**TEACHER, "predictor": True}),
+            "a-": Switched(50.0, {"predictor": True, "normalisation": "batch"})}  # fmt: skip
+    odd = found(write_heuristics(tmp_path / "s", arms))
+    assert [recipes.parent(r, group(odd)) for r in group(odd)] == [None, None, None]
+    assert heuristics.sections(odd)
