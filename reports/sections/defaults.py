@@ -38,6 +38,10 @@ class Change:
     fresh_keys: tuple[str, ...]
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        return (*self.default_keys, *self.fresh_keys)
+
+    @property
     def gain(self) -> float | None:
         return float(np.mean(self.fresh) - np.mean(list(self.defaults.values()))) if self.fresh else None
 
@@ -143,7 +147,6 @@ def _table(study: Study, changes: Sequence[Change]) -> Table:
 
 def _row(study: Study, change: Change) -> list[Value]:
     arm, searched = change.arm, searched_keys(change.arm)
-    both = (*change.default_keys, *change.fresh_keys)
     shared = [number for number in change.defaults if number in change.best]
     within = st.mean_interval([change.best[number] - change.defaults[number] for number in shared]) if shared else None
     nothing = Value(None, "—", tone="muted")
@@ -151,9 +154,9 @@ def _row(study: Study, change: Change) -> list[Value]:
     if change.gain is not None:
         fresh = _amount(study, float(np.mean(change.fresh)), change.fresh_keys)
         note = " (the default won)" if change.same else ""
-        gained = Value(change.gain, with_interval(change.gain, None, None, study.metric, sign=True) + note, both)
+        gained = Value(change.gain, with_interval(change.gain, None, None, study.metric, sign=True) + note, change.keys)
     return [
-        Value(arm.name, name_text(arm.name), both, colour=colour_class(study, arm.name), strong=True),
+        Value(arm.name, name_text(arm.name), change.keys, colour=colour_class(study, arm.name), strong=True),
         plain(len(change.defaults)),
         _amount(study, float(np.mean(list(change.defaults.values()))), change.default_keys),
         _amount(study, float(np.median(list(change.best.values()))), searched),
