@@ -6,7 +6,7 @@ Exit codes: 0 done · 1 some trial failed, or the sweep had to stop · 2 the use
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +30,10 @@ Profile = Annotated[str | None, typer.Option(help="Lay this profile of the file 
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: base.epochs=5. Repeatable.")]
 AcceptCodeChange = Annotated[
     bool, typer.Option("--accept-code-change", help="Go on although lejepa/ has changed since; it is recorded.")
+]
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(help="A sweep's folder, or one that holds sweeps: what has finished there is not run again."),
 ]
 Runs = Annotated[Path, typer.Option("--dir", help="Where sweeps have their folders.")]
 
@@ -78,6 +82,7 @@ def run(
     ),
     folder: Runs = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
+    reuse: Reuse = None,
 ) -> None:
     """Run a sweep, then write its report and print the answer."""
     from harness.folder import already_there
@@ -92,7 +97,7 @@ def run(
             _fail(2, already_there(target))
         preflight(spec, file)
     with _run_errors():
-        _finish(run_sweep(spec, target, executor.value, tracking_uri, _command()))
+        _finish(run_sweep(spec, target, executor.value, tracking_uri, _command(), reuse=reuse or ()))
 
 
 @app.command()
@@ -101,9 +106,10 @@ def resume(
     executor: Annotated[ExecutorName | None, typer.Option(help="As in the run, where not given.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; as in the run, where not given.")] = None,
     accept_code_change: AcceptCodeChange = False,
+    reuse: Reuse = None,
 ) -> None:
     """Go on with a sweep after whatever stopped it, then write its report and print the answer."""
-    _resume(folder, executor, tracking_uri, accept_code_change, [])
+    _resume(folder, executor, tracking_uri, accept_code_change, [], reuse or ())
 
 
 @app.command()
@@ -201,7 +207,7 @@ def report(
     from reports import LoadError
 
     if len(folders) != (2 if compare else 1):
-        _fail(2, f"{len(folders)} folders: name one sweep, or two with --compare")
+        _fail(2, f"{len(folders)} given: name one sweep, or two with --compare")
     if compare and watch:
         _fail(2, "--watch follows one sweep; --compare reads two: give one of them")
     with _user_errors(LoadError):
@@ -284,13 +290,18 @@ def ui(
 
 
 def _resume(
-    folder: Path, executor: ExecutorName | None, tracking_uri: str | None, accept_code_change: bool, again: list[str]
+    folder: Path,
+    executor: ExecutorName | None,
+    tracking_uri: str | None,
+    accept_code_change: bool,
+    again: Sequence[str],
+    reuse: Sequence[Path] = (),
 ) -> None:
     from harness.resume import resume_sweep
 
     named = executor.value if executor else None
     with _run_errors():
-        summary = resume_sweep(folder, named, tracking_uri, _command(), accept_code_change, again)
+        summary = resume_sweep(folder, named, tracking_uri, _command(), accept_code_change, again, reuse=reuse)
         if summary is None:
             typer.echo(f"{folder}: the sweep has finished, there is nothing to do; `harness retry` tries failed trials")
             return

@@ -10,7 +10,8 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,11 +20,13 @@ from harness.attempt import DiskFull, TrainerFactory
 from harness.checkpoints import drop_pruned
 from harness.executors import Executor, LocalExecutor, RayExecutor
 from harness.folder import RunError
+from harness.importance import weigh
 from harness.ledger import Ledger, LedgerError
 from harness.lock import marked
 from harness.plan import plan
 from harness.pool import granted
 from harness.progress import Progress
+from harness.reuse import Library, Reusing, conditions
 from harness.search import Search, search_for
 from harness.spec import SweepSpec
 from harness.tracking import MirrorThread
@@ -50,6 +53,7 @@ class Means:
     trainer: TrainerFactory
     fingerprint: Fingerprint
     tracking_uri: str  # of MLflow
+    library: Library = field(default_factory=lambda: Library({}))  # finished trials of earlier sweeps
 
 
 def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, Any] | None = None) -> RunSummary:
@@ -59,23 +63,30 @@ def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, A
     where the pool cannot be had, RunError where the sweep had to stop.
     """
     folder, progress = ledger.path.parent, _progress(spec, ledger)
+    recorder = Recorder(ledger, progress)
     search = search_for(spec, ledger, means.fingerprint)
+    if means.library.ledgers:
+        search = Reusing(search, means.library, recorder, partial(conditions, pool=spec.pool))
     with marked(folder), StopSignals(progress) as stop, _places(spec, means) as where:
         if resumed is not None:
             ledger.add_event("sweep_resumed", **resumed)
         mirror = MirrorThread(folder, spec.name, means.tracking_uri)
-        ending = _run(where, search, Recorder(ledger, progress), stop, mirror)
+        ending = _run(where, search, recorder, stop, mirror, spec)
     drop_pruned(ledger)
     return RunSummary(Counter(ledger.states().values()), bool(ending), folder)
 
 
-def _run(where: Executor, search: Search, recorder: Recorder, stop: StopSignals, mirror: MirrorThread) -> str:
+def _run(
+    where: Executor, search: Search, recorder: Recorder, stop: StopSignals, mirror: MirrorThread, spec: SweepSpec
+) -> str:
     """Why it stopped early; empty where it did not."""
     folder, ending = recorder.ledger.path.parent, "the driver failed"  # until we know better
     mirror.start()
     try:
         with recorder.progress:
             where.run(search, recorder, folder, stop)
+        if not stop.reason:
+            weigh(spec, recorder.ledger)
         ending = stop.reason or ""
     except KeyboardInterrupt:
         ending = stop.reason or "interrupted"

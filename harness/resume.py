@@ -19,6 +19,7 @@ from harness.drive import Means, RunSummary, drive
 from harness.folder import MILESTONES, Refused, environment_of, opened
 from harness.ledger import Ledger, LedgerError
 from harness.pool import PoolError
+from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
 from harness.tracking import uri_of
 from harness.trials import Fingerprint, code_hash, enumerate_trials
@@ -33,12 +34,13 @@ def resume_sweep(
     accept_code_change: bool = False,
     requeue: Iterable[str] = (),
     trainer: TrainerFactory = lejepa_trainer,
+    reuse: Sequence[Path] = (),
 ) -> RunSummary | None:
     """Go on with a sweep; None where there was nothing to do.
 
     executor, tracking_uri: as in the run, where not given. requeue: keys of failed or diverged trials that are tried
-    again. Raises Refused where nothing was started: no sweep, another driver, changed code or data, no such pool;
-    RunError where the sweep had to stop again.
+    again. reuse: as in `run_sweep`. Raises Refused where nothing was started: no sweep, another driver, changed code or
+    data, no such pool; RunError where the sweep had to stop again.
     """
     from lejepa.data import fingerprint  # torch
 
@@ -47,9 +49,12 @@ def resume_sweep(
         environment = environment_of(folder)
         if _is_over(ledger) and not requeue:
             return None
-        means = Means(
-            executor or environment.get("executor", "ray"), trainer, cache(fingerprint), uri_of(folder, tracking_uri)
-        )
+        try:
+            known = library([*map(Path, reuse)])
+        except ReuseError as error:
+            raise Refused(f"--reuse: {error}") from error
+        where = executor or environment.get("executor", "ray")
+        means = Means(where, trainer, cache(fingerprint), uri_of(folder, tracking_uri), known)
         _check_data(folder, spec, ledger, means.fingerprint)
         changes = [*_code_change(folder, ledger, accept_code_change), *_torch_change(ledger, environment)]
         with ledger.transaction():

@@ -11,6 +11,7 @@ from harness.drive import Means, RunSummary, drive
 from harness.environment import describe
 from harness.folder import Refused, RunError, already_there, made
 from harness.pool import PoolError
+from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
 from harness.tracking import default_uri, recordable
 from harness.trials import enumerate_trials
@@ -25,8 +26,10 @@ def run_sweep(
     tracking_uri: str | None = None,
     command: Sequence[str] = (),
     trainer: TrainerFactory = lejepa_trainer,
+    reuse: Sequence[Path] = (),
 ) -> RunSummary:
-    """Run a sweep into a new folder. tracking_uri: of MLflow, None for mlflow.db beside the folder.
+    """Run a sweep into a new folder. tracking_uri: of MLflow, None for mlflow.db beside the folder. reuse: folders of
+    sweeps, or that hold sweeps, whose finished trials are taken where they are the same.
 
     Raises Refused before anything is trained where the folder exists or the pool cannot be had; RunError where the
     sweep had to stop and can be resumed; DataError where the data cannot be used.
@@ -36,7 +39,12 @@ def run_sweep(
     folder = Path(folder).absolute()
     if folder.exists():
         raise Refused(already_there(folder))
-    means = Means(executor, trainer, cache(fingerprint), tracking_uri or default_uri(folder))
+    try:
+        means = Means(
+            executor, trainer, cache(fingerprint), tracking_uri or default_uri(folder), library([*map(Path, reuse)])
+        )
+    except ReuseError as error:
+        raise Refused(f"--reuse: {error}") from error
     trials = enumerate_trials(spec, means.fingerprint)
     environment = {**describe(spec, executor, list(command)), "tracking_uri": recordable(tracking_uri)}
     try:

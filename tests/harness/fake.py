@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.trials import TrialSpec
 from lejepa.config import FLOORS, TrainConfig
 from lejepa.trainer import Diverged, EpochReport
@@ -38,7 +40,10 @@ class FakeTrainer:
     def __init__(self, fake: Fake, config: TrainConfig, checkpoints: Path) -> None:
         self.fake, self.config, self.checkpoint = fake, config, Path(checkpoints) / "fake.json"
         self.reports: list[EpochReport] = []
-        self.info: dict[str, Any] = {"device": config.device, "threads": config.threads, "pid": os.getpid()}
+        self.info: dict[str, Any] = {
+            "device": config.device, "threads": config.threads, "pid": os.getpid(), "ranks": 1,
+            "torch": torch.__version__,
+        }  # fmt: skip
         random.seed(config.seed)  # the process's own generator, so that one trial could spoil the next
 
     def load(self) -> bool:
