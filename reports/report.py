@@ -12,6 +12,7 @@ from reports.content import Document, Section
 from reports.load import load
 from reports.render import write
 from reports.sections import (
+    architectures,
     card,
     caveats,
     checklist,
@@ -76,6 +77,7 @@ def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
         design.section(study),
         *lambda_.sections(study),
         *factor.sections(study),
+        *architectures.sections(study),
         *heuristics.sections(study, checks),
         *methods.sections(study, checks),
         diagnostics.section(study),

@@ -4,6 +4,7 @@ from reports.figures.canvas import Text
 from reports.figures.curve import Level, Mark, Point, Series, curve
 from reports.figures.decay import decay
 from reports.figures.dots import Row, dots, effect
+from reports.figures.fronts import Panel, Spending, Spot, front, spending
 from reports.figures.landscape import Peak, Tried, heat_map, landscape
 from reports.figures.losses import against_loss, losses
 from reports.figures.palette import css_tokens, inline
@@ -13,7 +14,7 @@ from reports.figures.tuning import Search, Step, searches, steps
 from reports.figures.versus import Side, versus
 
 __all__ = [
-    "Curve", "Level", "Mark", "Peak", "Point", "Row", "Search", "Series", "Side", "Step", "SwitchRow", "Text", "Tried",
-    "against_loss", "css_tokens", "curve", "decay", "dots", "effect", "heat_map", "inline", "landscape", "losses",
-    "searches", "steps", "switches", "training", "versus",
+    "Curve", "Level", "Mark", "Panel", "Peak", "Point", "Row", "Search", "Series", "Side", "Spending", "Spot", "Step",
+    "SwitchRow", "Text", "Tried", "against_loss", "css_tokens", "curve", "decay", "dots", "effect", "front",
+    "heat_map", "inline", "landscape", "losses", "searches", "spending", "steps", "switches", "training", "versus",
 ]  # fmt: skip

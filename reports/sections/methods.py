@@ -7,7 +7,7 @@ from reports import figures
 from reports import statistics as st
 from reports.content import Block, Figure, Heading, Prose, Section, Table, Value, plain
 from reports.evidence import Arm, Contrast, Study, encoder_names
-from reports.sections import budget, rates, recipes, robustness, searches, tuning
+from reports.sections import budget, lineup, rates, recipes, robustness, searches, tuning
 from reports.sections.design import colour_class
 from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, y_label
 from reports.sections.gate import Check, failures
@@ -27,7 +27,8 @@ class Line:
 def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
     """What was given, the arms side by side, how they came there, and whether the answer stands elsewhere."""
     groups = [encoder for encoder in study.encoders if len(study.within(encoder)) > 1]
-    shown = [encoder for encoder in groups if not recipes.covers(study, encoder)]
+    told = [encoder for encoder in groups if recipes.covers(study, encoder) or lineup.covers(study, encoder)]
+    shown = [encoder for encoder in groups if encoder not in told]
     side_by_side = [_side_by_side(study, shown, failures(checks))] if shown else []
     return [
         *budget.sections(study),

@@ -8,7 +8,7 @@ from reports import figures
 from reports import statistics as st
 from reports.content import Block, Figure, Prose, Section
 from reports.evidence import Arm, Study, encoder_names
-from reports.sections import defaults
+from reports.sections import defaults, lineup
 from reports.sections.budget import trained_arms
 from reports.sections.searches import Curve, curve_of, searched_cell, worst
 from reports.wording import amount, count, listing, metric_text, name_text, unit
@@ -16,7 +16,8 @@ from reports.wording import amount, count, listing, metric_text, name_text, unit
 
 def sections(study: Study) -> list[Section]:
     """Shown where a trained arm was searched."""
-    groups = [arms for encoder in study.encoders if (arms := _searched_arms(study, encoder))]
+    encoders = [encoder for encoder in study.encoders if not lineup.covers(study, encoder)]
+    groups = [arms for encoder in encoders if (arms := _searched_arms(study, encoder))]
     if not groups:
         return []
     names = encoder_names(study)
