@@ -77,7 +77,7 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> str:
     return said
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 120) -> None:
     until = time.monotonic() + timeout
     while not condition():
         assert process.poll() is None, f"the driver ended with {process.poll()}: {process.communicate()[1]}"

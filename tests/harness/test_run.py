@@ -157,7 +157,7 @@ def test_a_signal_ends_the_sweep_cleanly_and_tells_how_to_go_on(
     with driver(folder, spec, executor, 0.4) as process:
         wait_until(lambda: epochs(folder) > 0, process)
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert f"`harness resume {folder}` goes on" in said
     with Ledger.read(folder / "ledger.db") as ledger:
