@@ -33,7 +33,7 @@ def switches(
 ) -> Figure:
     """Arms are lines of both panels; a rule parts families of arms."""
     height = 1.9 + 0.255 * max(len(rows), 3)
-    with canvas_of((7.6, height)) as (canvas, axes):
+    with canvas_of((6.8, height)) as (canvas, axes):
         axes.remove()
         left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(0.27 * max(len(names), 4), 3.4))
         _matrix(left, names, rows)

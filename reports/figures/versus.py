@@ -30,7 +30,7 @@ class Side:
 
 
 def versus(text: Text, sides: Sequence[Side], value_label: str, difference_label: str, rope: float) -> Figure:
-    with canvas_of((7.6, 1.5 + 0.34 * max(len(sides), 2))) as (canvas, axes):
+    with canvas_of((6.6, 1.5 + 0.34 * max(len(sides), 2))) as (canvas, axes):
         axes.remove()
         left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
         for y, side in enumerate(sides):

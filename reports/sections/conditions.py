@@ -115,14 +115,14 @@ def _reselected(
     assert b is not None
     if a.evidence is not None and b.evidence is not None:
         pair = study.compare(a.evidence, b.evidence, base.a_text, base.b_text)
-        basis = f"{study.judge_text} of the configurations it selects, {count(len(pair.differences), 'pair')} of seeds"
+        basis = f"{study.judge_text} of what it selects, {count(len(pair.differences), 'pair')} of seeds"
         return Condition(name, basis, study.judge, pair.estimate, "", "", pair.keys)
     shared = [number for number in a.by_study if number in b.by_study]
     estimate = st.mean_interval([a.by_study[n] - b.by_study[n] for n in shared]) if shared else None
     lacking = [name_text(each.name) for each, choice in zip((reference, arm), (a, b), strict=True)
                if choice.evidence is None]  # fmt: skip
-    of = f"{count(len(shared), 'study').replace('studys', 'studies')}, paired"
-    basis = f"validation of search trials, {of}: what {listing(lacking)} would choose was never confirmed"
+    studies = count(len(shared), "study").replace("studys", "studies")
+    basis = f"validation of search trials, {studies}; {listing(lacking)}: never confirmed"
     return Condition(name, basis, study.metric, estimate, "", "", keys)
 
 
@@ -207,10 +207,9 @@ def _equal_time(study: Study, base: Contrast) -> Condition | None:
     (first, a), (second, b) = (found for found in read if found is not None)
     shared = a.index.intersection(b.index)
     estimate = st.mean_interval((a.loc[shared] - b.loc[shared]).to_numpy()) if len(shared) else None
-    basis = (
-        f"validation within {duration(limit)} of training: epoch {first} of {base.a_text}, {second} of {base.b_text}, "
-        f"{count(len(shared), 'pair')} of seeds; schedules were not shortened"
-    )
+    pairs = count(len(shared), "pair")
+    read_at = f"epoch {first} of {base.a_text}, {second} of {base.b_text}"
+    basis = f"validation after {duration(limit)} of training: {read_at}; {pairs} of seeds"
     return Condition(name, basis, study.metric, estimate, "", "", keys)
 
 

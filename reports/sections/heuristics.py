@@ -55,7 +55,8 @@ def _alone_text(study: Study, group: Sequence[Recipe]) -> str:
     parts = []
     if enough:
         weak = _not_above_random(study, enough)
-        but = f" (but {_switches(weak)} {_verb(weak, 'is', 'are')} not above the random encoder)" if weak else ""
+        which = "none of them is" if len(weak) == len(enough) else f"{_switches(weak)} {_verb(weak, 'is', 'are')} not"
+        but = f" ({which} shown to beat the random encoder)" if weak else ""
         parts.append(f"{_switches(enough)} alone {_verb(enough, 'keeps', 'keep')} every seed from collapsing{but}")
     if mixed:
         said = [f"{_switches([r])} ({r.cell.count('trained')} of {r.cell.planned} seeds)" for r in mixed]
@@ -76,11 +77,15 @@ def _switch_text(recipe: Recipe) -> str:
     if switch is None:
         return recipe.name
     if switch == "normalisation":
-        return f"{value_text(recipe.settings[switch])} normalisation"
+        return _normalisation(recipe.settings[switch])
     setting = recipe.settings[switch]
     if isinstance(setting, Mapping) and (off := [name for name, value in setting.items() if value == 0]):
         return " + ".join(name_text(name) for name in setting if name not in off) or recipe.name
     return SWITCHES[switch]
+
+
+def _normalisation(kind: object) -> str:
+    return f"{value_text(kind)} normalisation"
 
 
 def _verb(group: Sequence[object], one: str, many: str) -> str:
@@ -133,6 +138,8 @@ def _effect(study: Study, pair: Contrast) -> str:
 def _addition(study: Study, recipe: Recipe, start: Recipe, pair: Contrast) -> str:
     name = recipe.arm.name.removeprefix(f"{start.arm.name}+")
     word = SWITCHES.get(name, name_text(name))
+    if name == recipe.settings.get("normalisation"):
+        word = _normalisation(name)
     if pair.estimate is None:
         return f"{word} ({recipe.cell.losses or 'no evidence'})"
     return f"{word} ({with_interval(pair.estimate.mean, None, None, study.judge, sign=True)})"

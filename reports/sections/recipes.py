@@ -24,7 +24,7 @@ class Recipe:
     arm: Arm
     cell: Cell
     settings: Mapping[str, Any]  # switch → value, of those that are on
-    seconds: float | None  # of training, an epoch, mean
+    seconds: float | None  # of training, median of its epochs: the first may wait for others
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ def _is_on(name: str, value: Any) -> bool:
 def _seconds(study: Study, cell: Cell) -> float | None:
     epochs = study.sweep.epochs_of(cell.keys)
     column = "timing/train_seconds" if "timing/train_seconds" in epochs else "timing/seconds"
-    return float(epochs[column].mean()) if column in epochs and epochs[column].notna().any() else None
+    return float(epochs[column].median()) if column in epochs and epochs[column].notna().any() else None
 
 
 def parent(recipe: Recipe, group: Sequence[Recipe]) -> Recipe | None:

@@ -63,9 +63,7 @@ def answer(study: Study, base: Contrast, found: Sequence[Condition]) -> str:
     """`The answer (decided, for lejepa) holds in 3 of 4 other conditions; …`, naming those in which it does not."""
     told = [c for c in found if c.outcome != OPEN]
     held = sum(c.outcome == HOLDS for c in told)
-    winner = _winner(study, base.estimate or _NONE, base)
-    what = f"{base.verdict}, for {winner}" if base.verdict in (st.DECIDED, st.LEANING) else base.verdict
-    parts = [f"The answer ({what}) holds in {held} of {count(len(told), 'other condition')}"]
+    parts = [f"{_answer_text(study, base)} in {held} of {count(len(told), 'other condition')}"]
     for condition in told:
         if condition.outcome != HOLDS:
             parts.append(f"{condition.name} it is {_becomes(study, base, condition)}")
@@ -73,6 +71,13 @@ def answer(study: Study, base: Contrast, found: Sequence[Condition]) -> str:
     if unknown:
         parts.append(f"{listing(unknown)} cannot be told")
     return "; ".join(parts) + "."
+
+
+def _answer_text(study: Study, base: Contrast) -> str:
+    if base.verdict == st.UNDECIDED:
+        return "The answer is undecided, and stays so"
+    winner = f", for {_winner(study, base.estimate or _NONE, base)}" if base.verdict != st.EQUIVALENT else ""
+    return f"The answer ({base.verdict}{winner}) holds"
 
 
 def _becomes(study: Study, base: Contrast, condition: Condition) -> str:
@@ -105,7 +110,7 @@ def _table(study: Study, base: Contrast, found: Sequence[Condition]) -> Table:
         f"{base.a_text} against {base.b_text} with one thing changed at a time; practical equivalence is {rope}. "
         "Validation chose what it judges, so rows judged by it flatter: they say where an answer might turn, and do "
         "not replace it. Equal time is told where the training times differ by more than "
-        f"{SAME_TIME:.0%}. Verdicts are not adjusted for their number."
+        f"{SAME_TIME:.0%}; schedules were not shortened for it. Verdicts are not adjusted for their number."
     )
     rows = [list(_row(condition)) for condition in (first, *found)]
     return Table("robustness", caption, columns, rows, provenance=True)
@@ -154,7 +159,7 @@ def _others_row(
             yield Value(condition.outcome, shown, condition.keys, tone=_TONES[condition.outcome])
     told = [condition for condition in found if condition.outcome != OPEN]
     held = sum(condition.outcome == HOLDS for condition in told)
-    yield plain(f"{held} of {len(told)}")
+    yield plain(held, f"{held} of {len(told)}")
 
 
 def _mean(estimate: st.Estimate | None, metric: str) -> str:
