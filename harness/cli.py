@@ -266,6 +266,23 @@ def export(
 
 
 @app.command()
+def doctor(
+    folder: Runs = Path("runs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
+    with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Start Ray once, and end it.")] = True,
+) -> None:
+    """Look at what a sweep will stand on: installation, GPUs, memory, disk, data, MLflow, Ray."""
+    from harness.doctor import FAIL, examine, line
+
+    failed = 0
+    for finding in examine(folder, tracking_uri, with_ray):
+        failed += finding.result == FAIL
+        _print(line(finding))
+    if failed:
+        _fail(1, f"{failed} of these will stop a sweep")
+
+
+@app.command()
 def schema() -> None:
     """The sweep file's JSON Schema, by which an editor completes and checks it."""
     from harness.schema import text

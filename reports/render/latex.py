@@ -51,6 +51,7 @@ _ACCENTS = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
     "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0323": "d", "\u0327": "c", "\u0328": "k",
 }  # fmt: skip
+_PIECE = 4  # letters between two places where a long word may be broken
 _LONG_WORD = 14  # letters from which a word may be broken anywhere: hashes, keys, file names
 _LETTERS, _BETWEEN = 104.0, 1.9  # of a table, on a line and between two columns
 
@@ -73,9 +74,21 @@ def escaped(text: str) -> str:
 
 def _breakable(word: str) -> str:
     letters = [_letter(c) for c in unicodedata.normalize("NFC", word)]
-    if len(letters) <= _LONG_WORD:
+    if sum(map(_letters, letters)) <= _LONG_WORD:
         return "".join(letters)
-    return r"\allowbreak{}".join("".join(letters[i : i + 4]) for i in range(0, len(letters), 4))
+    pieces, room = [""], 0
+    for letter in letters:
+        if room >= _PIECE:
+            pieces.append("")
+            room = 0
+        pieces[-1] += letter
+        room += _letters(letter)
+    return r"\allowbreak{}".join(pieces)
+
+
+def _letters(letter: str) -> int:
+    """How many letters wide: a code point is written out."""
+    return 7 if letter.startswith(r"\texttt{U+") else 1
 
 
 def _letter(c: str) -> str:

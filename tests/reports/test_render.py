@@ -2,8 +2,6 @@
 
 import html.parser
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,28 +10,8 @@ import pytest
 from reports import build
 
 sys.path.insert(0, str(Path(__file__).parent))
-from synthetic import SyntheticArm, flat, hill, lambda_cells, quickstart_arms, write_sweep
-
-HOSTILE = (
-    "<script>alert(1)</script>", "a \"quote\" & 'another' $x_1$ | `tick` *star*", "שלום עולם", "🦊👩‍🚀", "=cmd()",
-    "_hidden",
-    "n" * 64, "line\nbreak\u202eoverride",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    return build(write_sweep(tmp_path_factory.mktemp("runs") / "s", contrast=("lejepa", "vicreg")))
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
-    arms = {name: SyntheticArm(flat(60.0 + i), "vicreg") for i, name in enumerate(HOSTILE)}
-    arms["<b>λ</b>"] = SyntheticArm(hill(), cells=lambda_cells())
-    folder = tmp_path_factory.mktemp("runs") / "hostile"
-    return build(
-        write_sweep(folder, arms, contrast=(HOSTILE[0], HOSTILE[2]), question="Is <img src=x onerror=1> safe?")
-    )
+from hostile import HOSTILE, READABLE
+from synthetic import SyntheticArm, flat, quickstart_arms, write_sweep
 
 
 class Page(html.parser.HTMLParser):
@@ -54,7 +32,9 @@ class Page(html.parser.HTMLParser):
         return [a[name] for _, a in self.tags if a.get(name)]
 
 
-def test_the_page_asks_the_network_for_nothing(report):
+@pytest.mark.parametrize("which", ["report", "comparison"])
+def test_the_page_asks_the_network_for_nothing(which, request):
+    report = request.getfixturevalue(which)
     page = Page(report.html.read_text())
     loads = [a for tag, a in page.tags if tag in ("script", "link", "img", "iframe", "object", "image", "use")]
     addresses = [a.get("src") or a.get("href") or a.get("xlink:href") or "" for a in loads]
@@ -63,7 +43,9 @@ def test_the_page_asks_the_network_for_nothing(report):
     assert all(not link.startswith(("http:", "https:", "//")) for link in page.attributes("href"))
 
 
-def test_every_link_into_the_page_and_every_file_beside_it_exists(report):
+@pytest.mark.parametrize("which", ["report", "comparison"])
+def test_every_link_into_the_page_and_every_file_beside_it_exists(which, request):
+    report = request.getfixturevalue(which)
     page = Page(report.html.read_text())
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
@@ -72,6 +54,7 @@ def test_every_link_into_the_page_and_every_file_beside_it_exists(report):
             assert link[1:] in ids
         elif not link.startswith("data:"):
             assert (report.html.parent / link).is_file()
+    assert set(page.attributes("popovertarget")) <= set(ids)
 
 
 def test_figures_have_alternative_texts_and_tables_have_headers_and_names(report):
@@ -101,7 +84,7 @@ def test_hostile_names_are_text_everywhere(hostile):
     assert sum(tag == "script" for tag, _ in page.tags) == 1  # the page's own
     assert not any(tag in ("b", "img") for tag, _ in page.tags)
     shown = "".join(page.words)
-    for name in HOSTILE[:7]:
+    for name in READABLE:
         assert name in shown
     assert "\u202e" not in hostile.html.read_text()
     markdown = hostile.markdown.read_text()
@@ -130,61 +113,96 @@ def test_an_arm_has_the_same_colour_in_every_figure_and_table(report):
     assert "var(--arm-0)" in page.split("</style>", 1)[1]
 
 
-# -- in a browser -----------------------------------------------------------------------------------------------------
+# -- the trials behind a number, the checklist, colours ---------------------------------------------------------------
 
 
-def browse(page: Path, profile: Path) -> tuple[str, str]:
-    """The document after its scripts ran, and what the browser logged."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed")
-    done = subprocess.run(
-        [
-            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--no-first-run",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}", "--enable-logging=stderr",
-            "--allow-file-access-from-files", "--virtual-time-budget=2000", "--window-size=1280,2000",
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=90, check=True,
-    )  # fmt: skip
-    return done.stdout, done.stderr
+def behind(text, number):
+    """What opens from the first button that shows a number."""
+    place = re.search(rf'popovertarget="([^"]+)"[^>]*><bdi>{re.escape(number)}</bdi>', text).group(1)
+    return text.split(f'<div popover id="{place}"')[1].split("<div popover")[0]
 
 
-def test_a_browser_logs_no_error_and_tables_sort(report, tmp_path):
-    copy = tmp_path / "index.html"
-    click = (
-        '<script>const heads = document.querySelectorAll("#table-lambda-0-cells thead button");'
-        "for (const head of heads) if (head.textContent.startsWith('test mean')) head.click();</script></body>"
-    )
-    copy.write_text(report.html.read_text().replace("</body>", click))
-    document, log = browse(copy, tmp_path / "profile")
-    assert "CONSOLE" not in log
-    table = document.split('id="table-lambda-0-cells"')[1].split("</table>")[0]
-    cells = r'<td class=" number" data-sort="([\d.]+)">(?:<button[^>]*>)?<bdi[^>]*>[\d.]+ \['
-    means = [float(x) for x in re.findall(cells, table)]
-    assert len(means) == 6
-    assert means == sorted(means)
+def test_an_aggregated_number_opens_its_trials_with_seed_state_value_and_command(report):
+    text = report.html.read_text()
+    shown = re.search(r"<bdi>([\d.]+ \[[\d.]+, [\d.]+\])</bdi>", text.split('id="table-methods-0"')[1]).group(1)
+    group = behind(text, shown)
+    keys = re.findall(r"harness show (\w{12}) --dir", group)
+    assert len(keys) == 3
+    assert re.findall(r'<td class="number">(\d)</td><td>trained', group) == ["0", "1", "2"]
+    assert "differ in nothing but the seed" in group
+    frame = (report.html.parent / "tables" / "trials-all.csv").read_text()
+    assert all(key in frame for key in keys)
 
 
-@pytest.mark.parametrize("which", ["report", "hostile"])
-def test_at_390_pixels_nothing_overflows_and_every_figure_is_visible(which, request, tmp_path):
-    source = request.getfixturevalue(which).html.read_text()
-    measure = (
-        "<script>parent.postMessage([document.documentElement.scrollWidth, Math.min(...[...document.querySelectorAll("
-        "'figure svg')].map((svg) => svg.getBoundingClientRect().height))], '*')</script></body>"
-    )
-    (tmp_path / "inner.html").write_text(source.replace("</body>", measure))
-    outer = tmp_path / "outer.html"
-    outer.write_text(
-        "<body><script>addEventListener('message', (e) => document.body.dataset.found = e.data.join(' '))</script>"
-        '<iframe src="inner.html" style="width:390px;height:2000px;border:0"></iframe></body>'
-    )
-    document, _ = browse(outer, tmp_path / "profile")
-    width, height = re.search(r'data-found="([\d.]+) ([\d.]+)"', document).groups()
-    assert float(width) <= 390
-    assert float(height) > 60
+def test_trials_of_a_difference_say_where_their_settings_differ(report):
+    effect = report.html.read_text().split("<dt>Effect</dt>")[1].split("</div>")[0]
+    place = re.search(r'popovertarget="([^"]+)"', effect).group(1)
+    group = report.html.read_text().split(f'<div popover id="{place}"')[1].split("<div popover")[0]
+    assert "method.name = lejepa, λ = " in group
+    assert "method.name = vicreg" in group
+
+
+def test_points_of_figures_name_arm_seed_and_value(report):
+    svg = (report.html.parent / "figures" / "methods-0.svg").read_text()
+    names = re.findall(r"<title>(.*?)</title>", svg, re.DOTALL)
+    assert sum("vicreg · seed" in name for name in names) == 3
+    trials = report.document.trials
+    said = next(name for name in names if "vicreg · seed 1" in name)
+    key = said.rpartition("trial ")[2]
+    trial = next(trial for trial in trials.values() if trial.key.startswith(key))
+    assert (trial.arm, trial.seed) == ("vicreg", 1)
+    assert trial.measured["1-shot test accuracy"] in said
+
+
+def test_the_checklist_holds_every_check_of_the_gate_and_what_only_a_reader_can_say(report):
+    section = next(section for section in report.document.sections if section.id == "checklist")
+    rows = next(block.rows for block in section.blocks if hasattr(block, "rows"))
+    said = " ".join(row[2].text for row in rows)
+    assert all(check.finding in said for check in report.checks if check.result != "pass")
+    assert sum(row[0].text.startswith("?") for row in rows) == 4
+    assert report.document.sections[-1].id == "checklist"
+
+
+def luminance(colour):
+    """Relative luminance of sRGB (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_a_contrast_of_at_least_four_and_a_half_in_both_themes(report, theme):
+    style = report.html.read_text().split("<style>")[1].split("</style>")[0]
+    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})[; ]", blocks[0]))
+    if theme == "dark":
+        colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})[; ]", blocks[1]))
+    for word in ("ink", "muted", "link", "pass", "warn", "fail"):
+        for paper in ("page", "card", "soft", "band"):
+            assert contrast(colours[word], colours[paper]) >= 4.5, (word, paper)
+    for tone in ("pass", "warn", "fail", "ink"):  # the badge, and the tip of a figure
+        assert contrast(colours["card"], colours[tone]) >= 4.5, tone
+    for mark in ("red", *(f"arm-{i}" for i in range(6))):  # no text: lines and points
+        assert contrast(colours[mark], colours["card"]) >= 3, mark
+
+
+def test_a_page_that_is_watched_loads_itself_again_and_no_other_does(report, tmp_path):
+    watched = build(write_sweep(tmp_path / "s", {"a": SyntheticArm(flat(60.0))}), refresh=7)
+    assert '<meta http-equiv="refresh" content="7">' in watched.html.read_text()
+    assert 'http-equiv="refresh' not in report.html.read_text()
+
+
+def test_the_same_ledger_gives_the_same_files_byte_by_byte(report, ordinary, tmp_path):
+    build(ordinary, tmp_path / "again")
+    files = [path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".html", ".md", ".tex", ".csv", ".svg", ".png", ".pdf"}
+    for path in files:
+        assert (tmp_path / "again" / path).read_bytes() == (report.html.parent / path).read_bytes(), path
 
 
 def test_six_arms_and_floors_fit_the_palette(tmp_path):
