@@ -55,13 +55,13 @@ def front(
     """joined: spots of the front, by rising cost; bounds: upper ends of all tiers but the last."""
     with canvas_of((6.6, 4.3)) as (canvas, axes):
         axes.set_xscale("log")
+        _set_limits(axes, [spot.cost for spot in spots])
         for spot in spots:
             _draw_spot(axes, spot)
         steps = [(spots[i].cost, spots[i].estimate) for i in joined]
         if len(steps) > 1:
             axes.step([x for x, _ in steps], [e.mean if e else np.nan for _, e in steps], where="post", color=MUTED,
                       lw=1.2, ls=(0, (4, 2)), zorder=2, label="front: nothing cheaper is better")  # fmt: skip
-        _widen(axes)
         _shade_tiers(axes, spots, bounds)
         axes.set(xlabel=x_label, ylabel=y_label)
         decade_ticks(axes.xaxis)
@@ -142,10 +142,10 @@ def _draw_line(axes: Axes, line: Spending) -> None:
 # -- names beside points ----------------------------------------------------------------------------------------------
 
 
-def _widen(axes: Axes) -> None:
+def _set_limits(axes: Axes, costs: Sequence[float]) -> None:
     """Room for names at both sides."""
-    low, high = axes.get_xlim()
-    pad = (high / low) ** 0.08
+    low, high = min(costs), max(costs)
+    pad = max(high / low, 2.0) ** 0.13
     axes.set_xlim(low / pad, high * pad)
 
 
@@ -170,7 +170,8 @@ def _name(axes: Axes, spots: Sequence[Spot], steps: Sequence[tuple[float, float]
         clashes = [_clash((x + dx, y + dy, width), taken, left, right) for dx, dy in offsets]
         dx, dy = offsets[int(np.argmin(clashes))]
         taken.append((x + dx, y + dy, x + dx + width, y + dy + 8))
-        axes.annotate(text, at, (dx, dy), textcoords="offset points", fontsize=8, color=INK, annotation_clip=False)
+        said = axes.annotate(text, at, (dx, dy), textcoords="offset points", fontsize=8, color=INK)
+        said.set_in_layout(False)  # the layout stands
 
 
 def _height(spot: Spot) -> float:

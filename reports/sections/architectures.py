@@ -31,7 +31,10 @@ from reports.wording import (
     unit,
 )
 
-_SAME = (st.UNDECIDED, st.EQUIVALENT)  # verdicts that do not tell two encoders apart
+_SAME = {  # verdicts that do not tell two encoders apart, in words
+    st.EQUIVALENT: "equivalent to",
+    st.UNDECIDED: "not told apart from",
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def _tier_text(study: Study, priced: Priced, tier: Tier, before: Tier | None) ->
     if before is not None and before.best is tier.best:
         more = [entry for entry in tier.alike if entry not in before.alike]
         said = f"{budget} nothing measured better"
-        return said + (f" ({_names(more)} cannot be told apart from it)" if more else "")
+        return said + (f" (it is {_alike_text(study, tier.best, more)})" if more else "")
     group = [tier.best, *tier.alike]
     estimate = tier.best.cell.estimate
     assert estimate is not None
@@ -157,10 +160,17 @@ def _tier_text(study: Study, priced: Priced, tier: Tier, before: Tier | None) ->
     said = f"{budget} take {tier.best.label} ({what})"
     if tier.alike:
         cheapest = min(group, key=priced.cost)
-        said += f", which cannot be told apart from {_names(tier.alike)}"
-        if cheapest is not tier.best:
-            said += f", of which {cheapest.label} is the cheapest"
+        said += f", {_alike_text(study, tier.best, tier.alike)}"
+        said += f", the cheapest of them {cheapest.label}" if cheapest is not tier.best else ""
     return said
+
+
+def _alike_text(study: Study, best: Entry, alike: Sequence[Entry]) -> str:
+    said = []
+    for verdict, words in _SAME.items():
+        if group := [entry for entry in alike if _verdict(study, best, entry) == verdict]:
+            said.append(f"{words} {_names(group)}")
+    return " and ".join(said)
 
 
 def _names(entries: Sequence[Entry]) -> str:
