@@ -62,15 +62,14 @@ def _values(axes: Axes, y: int, side: Side) -> None:
         axes.scatter(values[bad], height[bad], s=30, color=RED, marker="x", lw=1.4, zorder=4, rasterized=raster)
     if side.estimate:
         _bar(axes, y, side.estimate, side, colour)
-    if side.lost or not len(values):
-        axes.annotate(side.lost or "no evidence", (0.02, y), va="center", xycoords=("axes fraction", "data"),
-                      color=RED if "diverged" in side.lost else MUTED, fontsize=8.5)  # fmt: skip
 
 
 def _difference(axes: Axes, y: int, side: Side) -> None:
-    if side.reference:
-        axes.annotate("reference", (0, y), (5, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
-    if side.difference is None:
+    if side.difference is None:  # the panel has room for words where it has no difference
+        why = side.lost or ("" if len(side.values) else "no evidence")
+        words = ", ".join(filter(None, ["reference" if side.reference else "", why]))
+        colour = RED if "diverged" in why else MUTED
+        axes.annotate(words, (0.03, y), xycoords=("axes fraction", "data"), va="center", color=colour, fontsize=8.5)
         return
     colour = MUTED if side.floor else colour_of(side.place)
     height = y + np.random.default_rng(y).uniform(-0.13, 0.13, len(side.differences))
@@ -89,6 +88,7 @@ def _zoom(axes: Axes, sides: Sequence[Side], rope: float) -> None:
     """Zoom on what trained: a floor or a collapsed arm far away, or one wide interval, would press it into a line."""
     means = [s.difference.mean for s in sides if s.difference is not None and not s.floor and not any(s.collapsed)]
     if not means:
+        axes.set_xlim(-4 * (rope or 1), 4 * (rope or 1))
         return
     reach = max(4 * rope, 1.6 * max(map(abs, means)))
     low, high = axes.get_xlim()
@@ -99,6 +99,7 @@ def _zoom(axes: Axes, sides: Sequence[Side], rope: float) -> None:
             right = side.difference.mean > high
             axes.annotate(
                 f"{side.difference.mean:+.0f} {'→' if right else '←'}".replace("-", "−"),
-                (0.98 if right else 0.02, y), xycoords=("axes fraction", "data"), va="center",
-                ha="right" if right else "left", fontsize=8.5, color=MUTED,
+                (1.0 if right else 0.0, y), xycoords=("axes fraction", "data"), va="center",
+                ha="right" if right else "left", fontsize=8.5, color=MUTED, zorder=6,
+                bbox=dict(facecolor=PAPER, edgecolor="none", pad=1.5),
             )  # fmt: skip

@@ -139,7 +139,8 @@ def _figure(study: Study, lines: Sequence[Line], reference: Arm | None, rank: in
     against = name_text(reference.name) if reference else "?"
     caption = (
         f"{what} (left) and the difference of {against} to it, paired by seed (right), {seeds_text(cells)}. Small dots "
-        "are seeds and pairs, bars 95 % intervals (cut at the panel's edge), hollow markers floors; the band is the "
+        "are seeds and pairs, bars 95 % intervals (cut at the panel's edge; an arrow gives a mean beyond it), hollow "
+        "markers floors; the band is the "
         f"region of practical equivalence, ±{study.rope:g} {difference_unit(study.judge)}".rstrip()
         + "."
     )

@@ -87,7 +87,9 @@ def _becomes(study: Study, base: Contrast, condition: Condition) -> str:
         by = f"{with_interval(abs(e.mean), None, None, condition.metric)} {difference_unit(condition.metric)}".rstrip()
         how = "reversed" if condition.outcome == REVERSED else "unsettled and on the other side"
         return f"{how}: {_winner(study, e, base)} is ahead by {by}"
-    return f"{condition.outcome} ({condition.verdict})"
+    towards = f", for {_winner(study, e, base)}" if condition.verdict in (st.DECIDED, st.LEANING) else ""
+    word = "otherwise" if condition.outcome == OTHER else condition.outcome
+    return f"{word} ({condition.verdict}{towards})"
 
 
 def _winner(study: Study, estimate: st.Estimate, base: Contrast) -> str:
