@@ -35,7 +35,7 @@ def describe(spec: SweepSpec, executor: str, command: Sequence[str]) -> dict[str
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": _gpus(),
+        "gpus": gpus(),
         "executor": executor,
         "pool": spec.pool.model_dump(mode="json"),
     }
@@ -85,7 +85,7 @@ def _cpu() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
     """Names by the driver's own tool: asking torch would open a CUDA context in this process."""
     if sys.platform == "darwin":
         return []
