@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harness.attempt import TrainerFactory, lejepa_trainer
 from harness.drive import Means, RunSummary, drive
 from harness.folder import MILESTONES, Refused, environment_of, opened
+from harness.importance import weigh
 from harness.ledger import Ledger, LedgerError
 from harness.pool import PoolError
 from harness.reuse import ReuseError, library
@@ -48,6 +49,7 @@ def resume_sweep(
     with opened(folder) as (spec, ledger):
         environment = environment_of(folder)
         if _is_over(ledger) and not requeue:
+            weigh(spec, ledger)  # a sweep that ended before the ledger kept it
             return None
         try:
             known = library([*map(Path, reuse)])

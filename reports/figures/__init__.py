@@ -5,6 +5,7 @@ from reports.figures.curve import Level, Mark, Point, Series, curve
 from reports.figures.decay import decay
 from reports.figures.dots import Row, dots, effect
 from reports.figures.fronts import Panel, Spending, Spot, front, spending
+from reports.figures.importance import Share, shares
 from reports.figures.landscape import Peak, Tried, heat_map, landscape
 from reports.figures.losses import against_loss, losses
 from reports.figures.palette import css_tokens, inline
@@ -14,7 +15,8 @@ from reports.figures.tuning import Search, Step, searches, steps
 from reports.figures.versus import Side, versus
 
 __all__ = [
-    "Curve", "Level", "Mark", "Panel", "Peak", "Point", "Row", "Search", "Series", "Side", "Spending", "Spot", "Step",
-    "SwitchRow", "Text", "Tried", "against_loss", "css_tokens", "curve", "decay", "dots", "effect", "front",
-    "heat_map", "inline", "landscape", "losses", "searches", "spending", "steps", "switches", "training", "versus",
+    "Curve", "Level", "Mark", "Panel", "Peak", "Point", "Row", "Search", "Series", "Share", "Side", "Spending", "Spot",
+    "Step", "SwitchRow", "Text", "Tried", "against_loss", "css_tokens", "curve", "decay", "dots", "effect", "front",
+    "heat_map", "inline", "landscape", "losses", "searches", "shares", "spending", "steps", "switches", "training",
+    "versus",
 ]  # fmt: skip

@@ -140,6 +140,16 @@ def test_a_run_ends_with_the_importance_and_a_resume_does_not_repeat_it(runs: Pa
     assert kinds[-2:] == ["importance", "sweep_finished"]
 
 
+def test_a_sweep_that_ended_without_it_gets_it_on_resume(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = searched(base={"epochs": 1, "data": {"name": "digits", "size": 16}}, search={**RANDOM, "trials": 8})
+    with monkeypatch.context() as before:
+        before.setattr("harness.drive.weigh", lambda spec, ledger: None)
+        run_sweep(sweep, runs / "searched", "local", trainer=Fake())
+    assert resume_sweep(runs / "searched", "local", trainer=Fake()) is None
+    with Ledger.read(runs / "searched" / "ledger.db") as ledger:
+        assert len(weighed(ledger)) == 1
+
+
 def test_a_sweep_that_searches_nothing_has_no_such_event(tmp_path: Path) -> None:
     sweep = SweepSpec.model_validate({"name": "plain", "base": {"epochs": 2}, "pool": {"cpus": 1}})
     ledger, _ = run(sweep, tmp_path)
