@@ -25,6 +25,7 @@ from reports.sections import (
     lambda_,
     methods,
     reproduce,
+    slices,
 )
 
 
@@ -77,6 +78,7 @@ def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
         gate.section(checks),
         design.section(study),
         *lambda_.sections(study),
+        *slices.sections(study),
         *factor.sections(study),
         *architectures.sections(study),
         *heuristics.sections(study, checks),

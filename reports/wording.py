@@ -12,6 +12,7 @@ _SYMBOLS = {
     "method.slices": "slices M",
     "optimizer.lr": "learning rate",
     "batch_size": "batch size",
+    "projector.dim": "projector dim",
 }
 _JOINERS = {"\u200d", "\ufe0f"}  # emoji are made of them
 

@@ -62,9 +62,13 @@ def curve(
             axes.axvspan(place[band[0]] - pad, place[band[1]] + pad, color=BAND, lw=0, zorder=0)
         spread = _spacing(list(place.values()))
         for rank, line in enumerate(series):
-            _draw_series(axes, line, place, (rank - (len(series) - 1) / 2) * spread * 0.22, spread, log)
+            _draw_series(
+                axes, line, place, (rank - (len(series) - 1) / 2) * spread * 0.22, spread, log, len(series) == 1
+            )
         for style, level in zip(FLOOR_STYLES * len(levels), levels, strict=False):
             axes.axhline(level.y, color=MUTED, lw=1.2, ls=style, zorder=1, label=level.label)
+        seeds = [value for line in series for p in line.points for value in p.values]
+        _keep_visible(axes, [*seeds, *(level.y for level in levels)])
         bottom = axes.get_ylim()[0]
         for line in series:
             lost = [place[p.x] for p in line.points if p.diverged]
@@ -84,7 +88,9 @@ def curve(
         return finish(canvas, text)
 
 
-def _draw_series(axes: Axes, line: Series, place: dict[float, float], shift: float, spread: float, log: bool) -> None:
+def _draw_series(
+    axes: Axes, line: Series, place: dict[float, float], shift: float, spread: float, log: bool, alone: bool
+) -> None:
     colour, marker = colour_of(line.place), marker_of(line.place)
     seeds = [(place[p.x] + shift, y, bad) for p in line.points for y, bad in _seeds(p)]
     jitter = np.random.default_rng(0).uniform(-0.05, 0.05, len(seeds)) * spread
@@ -108,8 +114,17 @@ def _draw_series(axes: Axes, line: Series, place: dict[float, float], shift: flo
             axes.vlines(x, estimate.low, estimate.high, color=colour, lw=1.8, zorder=5)
         axes.plot(x, estimate.mean, marker, color=colour, mec=INK if chosen else colour, mew=1.6, zorder=6,
                   ms=9 if chosen else 5.5)  # fmt: skip
-    label = f"{short_name(line.label)}: mean and 95 % interval"
+    label = short_name(line.label, 30) + (": mean and 95 % interval" if alone else "")
     axes.plot([], [], marker=marker, color=colour, ms=5.5, lw=1.6, label=label)
+
+
+def _keep_visible(axes: Axes, values: Sequence[float]) -> None:
+    """An interval of two or three seeds can be many times wider than all there is to see: it may leave the frame."""
+    if len(values):
+        low, high = min(values), max(values)
+        room = 1.5 * (high - low) or abs(high) or 1.0
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, low - room), min(top, high + room))
 
 
 def _seeds(point: Point) -> Iterator[tuple[float, bool]]:

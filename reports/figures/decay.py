@@ -7,7 +7,7 @@ import numpy as np
 from reports.content import Figure
 from reports.figures.canvas import MANY, Text, canvas_of, decade_ticks, finish, legend
 from reports.figures.curve import Series
-from reports.figures.palette import MUTED, colour_of, marker_of
+from reports.figures.palette import INK, colour_of, marker_of
 from reports.figures.scale import log_places, log_ticks
 from reports.wording import short_name
 
@@ -31,7 +31,7 @@ def decay(text: Text, series: Sequence[Series], x_label: str, y_label: str) -> F
         x, y = np.transpose(means)
         factor = np.exp(np.mean(np.log(x * y)))
         ends = np.array([x.min(), x.max()])
-        axes.plot(np.log10(ends), factor / ends, color=MUTED, lw=1.2, ls=(0, (5, 2)), zorder=2, label="∝ 1/M")
+        axes.plot(np.log10(ends), factor / ends, color=INK, lw=1, ls=(0, (4, 3)), zorder=5, label="∝ 1/M")
         axes.set(yscale="log", xlabel=x_label, ylabel=y_label)
         decade_ticks(axes.yaxis)
         log_ticks(axes, place)
