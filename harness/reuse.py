@@ -7,7 +7,7 @@ no difference; `reused` in the trial's last event says where it comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ class Library:
 
     ledgers: dict[str, Path]
 
-    def messages(self, trial: TrialSpec, here: dict[str, Any]) -> Iterator[Message] | None:
+    def messages(self, trial: TrialSpec, here: dict[str, Any]) -> list[Message] | None:
         """What an attempt would tell, told by the ledger; None where no such trial was trained so."""
         if trial.key not in self.ledgers:
             return None
@@ -52,11 +52,11 @@ class Library:
             return None
         from lejepa.trainer import EpochReport  # torch
 
-        reports = [EpochReport(row.epoch, row.metrics, row.timing) for row in rows]
+        reports = tuple(EpochReport(row.epoch, row.metrics, row.timing) for row in rows)
         test = ended["test"] if trial.reads_test else {}  # what selects must not see it
         source = str(self.ledgers[trial.key].parent)
-        messages: list[Message] = [Started((), info), *reports]
-        return iter([*messages, Ended("finished", {"test": test, "info": info, "reused": source})])
+        told: list[Message] = [Started(reports, info)]
+        return [*told, Ended("finished", {"test": test, "info": info, "reused": source})]
 
 
 def library(folders: Sequence[Path]) -> Library:
