@@ -90,9 +90,11 @@ def regret(score: ArrayLike, selecting: ArrayLike, judging: ArrayLike, rounds: S
     Of equal scores, one is chosen at random: their mean counts.
     """
     s, v, judged = (np.asarray(values, dtype=float) for values in (score, selecting, judging))
+    members: dict[Hashable, list[int]] = {}
+    for place, name in enumerate(rounds):
+        members.setdefault(name, []).append(place)
     lost = []
-    for name in dict.fromkeys(rounds):
-        mine = np.array([other == name for other in rounds])
+    for mine in members.values():
         chosen = judged[mine][s[mine] <= s[mine].min()].mean()
         lost.append(judged[mine][v[mine] >= v[mine].max()].mean() - chosen)
     return st.mean_interval(lost)

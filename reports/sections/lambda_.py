@@ -130,9 +130,9 @@ def answer(study: Study, arm: Arm) -> str:
 
 
 def _prices(study: Study, arm: Arm, chosen: Cell) -> str:
-    said, missing = [], []
+    said, missing, line = [], [], line_of(arm, LAMBDA, chosen)
     for word, sign in _WAYS:
-        cell = _ten_times(arm, chosen, sign)
+        cell = _ten_times(line, chosen, sign)
         if cell is None:
             missing.append(word.removeprefix("too "))
         else:
@@ -143,7 +143,7 @@ def _prices(study: Study, arm: Arm, chosen: Cell) -> str:
     return "; ".join(said)
 
 
-def _ten_times(arm: Arm, chosen: Cell, sign: int) -> Cell | None:
+def _ten_times(line: Sequence[Cell], chosen: Cell, sign: int) -> Cell | None:
     """The tried λ nearest to ten times larger (sign 1) or smaller, all else equal; None where none is near."""
     if chosen.values[LAMBDA] <= 0:
         return None
@@ -151,7 +151,7 @@ def _ten_times(arm: Arm, chosen: Cell, sign: int) -> Cell | None:
     def ratio(cell: Cell) -> float:
         return float((cell.values[LAMBDA] / chosen.values[LAMBDA]) ** sign)
 
-    tried = [cell for cell in line_of(arm, LAMBDA, chosen) if cell.values[LAMBDA] > 0 and len(cell.rows)]
+    tried = [cell for cell in line if cell.values[LAMBDA] > 0 and len(cell.rows)]
     near = [cell for cell in tried if TEN_TIMES[0] <= ratio(cell) <= TEN_TIMES[1]]
     return min(near, key=lambda cell: abs(math.log10(ratio(cell)) - 1), default=None)
 
@@ -250,12 +250,12 @@ def _plateau_row(study: Study, arm: Arm, text: str, cells: list[Cell], several: 
     return [
         *head, plain(len(best.finished)), Value(best.values[LAMBDA], number(best.values[LAMBDA]), best.keys), *span,
         plain(views, number(views)) if views else nothing,
-        *(_price_value(study, arm, best, sign) for _, sign in _WAYS),
+        *(_price_value(study, cells, best, sign) for _, sign in _WAYS),
     ]  # fmt: skip
 
 
-def _price_value(study: Study, arm: Arm, best: Cell, sign: int) -> Value:
-    cell = _ten_times(arm, best, sign)
+def _price_value(study: Study, line: Sequence[Cell], best: Cell, sign: int) -> Value:
+    cell = _ten_times(line, best, sign)
     if cell is None:
         return Value(None, "not tried", tone="muted")
     contrast, at = _loss(study, cell, best), f"at {number(cell.values[LAMBDA])}"

@@ -13,7 +13,7 @@ from harness.spec import load_sweep
 from reports import build, load
 from reports.content import Figure, Prose, Table
 from reports.evidence import study
-from reports.sections import factor, lambda_, slices, step_cost
+from reports.sections import enough_slices, factor, lambda_, slices, step_cost
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import SyntheticArm, flat, quickstart_arms, write_sweep
@@ -66,7 +66,9 @@ def measure(folder):
 def answers(folder):
     found = study(load(folder))
     arm = found.leads
-    return [slices.answer(found, one, step_cost.time(found, arm.cells)) for one in slices.findings(found, arm)]
+    return [
+        enough_slices.answer(found, one, step_cost.time(found, arm.cells)) for one in enough_slices.findings(found, arm)
+    ]
 
 
 # -- the answer -------------------------------------------------------------------------------------------------------
