@@ -27,7 +27,8 @@ class Line:
 def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
     """What was given, the arms side by side, how they came there, and whether the answer stands elsewhere."""
     groups = [encoder for encoder in study.encoders if len(study.within(encoder)) > 1]
-    told = [encoder for encoder in groups if recipes.covers(study, encoder) or lineup.covers(study, encoder)]
+    compares = any(len(budget.trained_arms(study, encoder)) > 1 for encoder in groups)  # methods, and not encoders only
+    told = [e for e in groups if recipes.covers(study, e) or (not compares and lineup.covers(study, e))]
     shown = [encoder for encoder in groups if encoder not in told]
     side_by_side = [_side_by_side(study, shown, failures(checks))] if shown else []
     return [
