@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -44,11 +45,27 @@ class Table:
 
     @property
     def has_numbers(self) -> bool:
-        return any(self.numeric(column) for column in range(len(self.columns)))
+        return any(self._numbers)
 
     def numeric(self, column: int) -> bool:
-        raws = [row[column].raw for row in self.rows if row[column].raw is not None]
-        return bool(raws) and all(isinstance(raw, int | float) and not isinstance(raw, bool) for raw in raws)
+        return self._numbers[column]
+
+    @cached_property
+    def _numbers(self) -> list[bool]:
+        """Whether each column holds numbers, and nothing else."""
+        columns = [[row[i].raw for row in self.rows if row[i].raw is not None] for i in range(len(self.columns))]
+        return [
+            bool(raws) and all(isinstance(raw, int | float) and not isinstance(raw, bool) for raw in raws)
+            for raws in columns
+        ]
+
+
+def behind(table: Table, row: Sequence[Value], column: int) -> tuple[str, ...]:
+    """Keys of the trials behind a cell: its own; a number without them is one of what its row is about."""
+    value = row[column]
+    if value.keys or not table.provenance or value.raw is None or not table.numeric(column):
+        return value.keys
+    return row[0].keys or tuple(keys_of(row))
 
 
 def keys_of(row: Sequence[Value]) -> list[str]:

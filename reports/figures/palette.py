@@ -29,8 +29,12 @@ def marker_of(place: int) -> str:
 
 
 def inline(svg: str, name: str) -> str:
-    """An SVG file's text → an element for a page: own ids, colours as CSS variables, sized by the page."""
+    """An SVG file's text → an element for a page: own ids, colours as CSS variables, sized by the page up to where its
+    letters are as large as the page's."""
     body = svg[svg.index("<svg") :]
+    points = re.search(r'<svg[^>]*? width="([\d.]+)pt"', body)
+    if points:
+        body = body.replace("<svg", f'<svg style="max-width: {1.55 * float(points.group(1)):.0f}px"', 1)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)

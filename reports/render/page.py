@@ -4,7 +4,7 @@ import jinja2
 from markupsafe import Markup
 
 from reports import provenance
-from reports.content import Document, Table, Trial
+from reports.content import Document, Table, Trial, behind
 from reports.content import keys_of as keys_of_row
 from reports.figures import css_tokens, inline
 
@@ -60,8 +60,8 @@ def html(document: Document) -> str:
     )  # fmt: skip
     environment.filters["inline"] = lambda figure: Markup(inline(figure.svg, figure.name))
     return environment.get_template("report.html").render(
-        document=document, tokens=css_tokens(), kind=lambda block: type(block).__name__.lower(), keys_of=keys_of_row,
-        opened=Opened(document), rows_shown=_rows_shown(document),
+        document=document, tokens=css_tokens(), kind=lambda block: type(block).__name__.lower(),
+        keys_of=keys_of_row, keys_behind=behind, opened=Opened(document), rows_shown=_rows_shown(document),
     )  # fmt: skip
 
 
