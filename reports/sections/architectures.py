@@ -12,12 +12,12 @@ import pandas as pd
 from reports import figures, tiers
 from reports import statistics as st
 from reports.content import Block, Figure, Prose, Section, Table, Value, plain
-from reports.evidence import Study
+from reports.evidence import Cell, Study
 from reports.sections import encoder_costs as ec
 from reports.sections import encoder_tuning
 from reports.sections.design import colour_class
 from reports.sections.encoder_costs import Costs
-from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, tally, y_label
+from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, y_label
 from reports.sections.lineup import Entry, Lineup, apart_text, lineups
 from reports.wording import (
     amount,
@@ -221,7 +221,7 @@ def _accuracy(study: Study, priced: Priced, slug: str) -> Table:
     columns = [
         "encoder", "n", f"validation mean{of}", f"{study.judge_text} [95 % interval]{of}",
         f"difference to {best.label if best else 'the best'} [95 % interval]{points}", "verdict",
-        "rank [95 % interval]", f"at initialisation{of}", "collapsed", "diverged",
+        "rank [95 % interval]", f"at initialisation{of}", "collapsed, diverged",
     ]  # fmt: skip
     rows = []
     for entry in entries:
@@ -235,9 +235,7 @@ def _accuracy(study: Study, priced: Priced, slug: str) -> Table:
             estimate_value(cell.estimate, study.judge, cell),
             difference_value(contrast.estimate if contrast else None, study.judge, contrast.keys if contrast else ()),
             plain(remark or "—"), _rank_value(rank),
-            Value(None, "—", tone="muted") if entry.floor is None else estimate_value(
-                entry.floor.estimate, study.judge, entry.floor),
-            tally(cell, "collapsed"), tally(cell, "diverged"),
+            _floor_value(study, entry), _outcomes(cell),
         ])  # fmt: skip
     how = f"; ranks by {next(iter(ranks.values())).how}, n = {seeds} shared seeds" if ranks else ""
     caption = (
@@ -245,6 +243,19 @@ def _accuracy(study: Study, priced: Priced, slug: str) -> Table:
         f"its initialisation says what was there before training{how}."
     )
     return Table(f"{slug}-accuracy", caption, columns, rows, provenance=True)
+
+
+def _floor_value(study: Study, entry: Entry) -> Value:
+    if entry.floor is None or entry.floor.estimate is None:
+        return Value(None, "—", tone="muted")
+    mean = entry.floor.estimate.mean
+    return Value(mean, minus(amount(mean, study.judge)), entry.floor.keys)
+
+
+def _outcomes(cell: Cell) -> Value:
+    collapsed, diverged = cell.count("collapsed"), cell.count("diverged")
+    text = f"{collapsed}, {diverged} of {cell.planned}" if collapsed + diverged else "none"
+    return Value(collapsed + diverged, text, cell.keys, tone="fail" if collapsed + diverged else "muted")
 
 
 def _label(study: Study, entry: Entry, strong: bool = False) -> Value:
