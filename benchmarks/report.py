@@ -144,10 +144,10 @@ def main() -> None:
         sizes = {path.name: path.stat().st_size / 1e6 for path in (folder / "report").glob("*.*") if path.is_file()}
         size = (folder / "ledger.db").stat().st_size / 1e6
     console = Console()
-    console.print(f"{given.trials:,} trials × {given.epochs} epochs, ledger {size:,.0f} MB (made in {wrote:.0f} s)")
+    console.print(f"{given.trials:,} trials × {given.epochs} epochs, ledger {size:,.0f} MB, written in {wrote:.0f} s")
     console.print(table)
     console.print(", ".join(f"{name} {mb:.1f} MB" for name, mb in sorted(sizes.items())))
-    console.print(f"targets: {TARGET_SECONDS:.0f} s and {TARGET_GB:.0f} GB; n = 1; imports and the process are in CPU")
+    console.print(f"targets: {TARGET_SECONDS:.0f} s and {TARGET_GB:.0f} GB; n = 1; CPU with the imports")
     console.print(f"{platform.platform()}, {os.cpu_count()} cores; Python {platform.python_version()}")
 
 
