@@ -22,7 +22,7 @@ EVIDENCE = frozenset({"evidence", "floor", "confirm"})  # search trials chose so
 
 _TRIAL_COLUMNS = frozenset({
     "key", "arm", "cell", "study", "ordinal", "purpose", "seed", "planned", "state", "attempts", "data", "code",
-    "protocol", "method", "encoder", "variant", "done", "seconds", "outcome",
+    "protocol", "reused", "method", "encoder", "variant", "done", "seconds", "outcome",
 })  # fmt: skip
 
 
@@ -37,8 +37,8 @@ class Sweep:
     `trials`: one row per place of the design (a trial that fills two places has two rows):
         key, arm, cell (canonical JSON), one column per scientific factor (dotted path), study, ordinal, purpose,
         seed, planned (epochs), done (epochs), state, outcome, attempts, seconds (device-seconds), data, code,
-        protocol (version of the probe), variant (the config without its seed, as JSON), the last value of every
-        metric, and every test metric.
+        protocol (version of the probe), reused (the earlier sweep that it is from, or None), variant (the config
+        without its seed, as JSON), the last value of every metric, and every test metric.
     `epochs`: one row per (key, epoch): time (unix seconds), every metric, every timing as `timing/…`.
     """
 
@@ -144,12 +144,14 @@ def _trials_frame(
     attempts: dict[str, int] = defaultdict(int)
     tests: dict[str, dict[str, float]] = {}
     protocols: dict[str, str | None] = {}
+    reused: dict[str, str | None] = {}
     for event in events:
         if event.key is not None and event.kind == "started":
             attempts[event.key] += 1
         elif event.key is not None and event.kind == "finished":
             tests[event.key] = event.payload.get("test") or {}
             protocols[event.key] = (event.payload.get("info") or {}).get("probe_protocol")
+            reused[event.key] = event.payload.get("reused")
     frame = pd.DataFrame({
         "key": [row.key for row in rows],
         "seed": [row.seed for row in rows],
@@ -159,6 +161,7 @@ def _trials_frame(
         "data": [row.data for row in rows],
         "code": [row.code for row in rows],
         "protocol": pd.Series([protocols.get(row.key) for row in rows], dtype=object),
+        "reused": pd.Series([reused.get(row.key) for row in rows], dtype=object),
         "method": [row.config.get("method", {}).get("name", "") for row in rows],
         "encoder": [canonical(row.config.get("encoder", {})) for row in rows],
         "variant": [canonical({k: v for k, v in row.config.items() if k != "seed"}) for row in rows],

@@ -177,10 +177,15 @@ def _effect(study: Study) -> list[tuple[str, str, tuple[str, ...]]]:
 def _cost(study: Study) -> str:
     trials = study.sweep.trials.drop_duplicates("key")
     seconds = float(trials["seconds"].sum())
-    return (
+    text = (
         f"{count(len(trials), 'trial')}, {count(int(trials['done'].sum()), 'epoch')}, "
         f"{seconds:,.0f} device-seconds ({duration(seconds)})"
     )
+    taken = trials[trials["reused"].notna()]
+    if len(taken):
+        earlier = duration(float(taken["seconds"].sum()))
+        text += f"; {count(len(taken), 'trial')} of these ({earlier}) were taken from earlier sweeps, not run again"
+    return text
 
 
 def _figure(study: Study) -> Figure | None:

@@ -1,6 +1,7 @@
 """Sweeps with a planted truth, from the folder to the answer."""
 
 import math
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -401,3 +402,14 @@ def test_provenance_is_printed(report):
     for text in ("0123456789abcdef", "torch 2.14.1", "A processor, 2 cores", "da7ada7a", "harness run quickstart"):
         assert text in page
     assert str(report.html.parents[2]) not in page  # where this machine keeps its runs is nobody's business
+
+
+def test_trials_from_earlier_sweeps_are_counted_apart_in_the_cost(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s")
+    with sqlite3.connect(folder / "ledger.db") as db:
+        db.execute("""
+            UPDATE events SET payload = json_set(payload, '$.reused', 'runs/earlier')
+            WHERE kind = 'finished' AND key IN (SELECT key FROM assignments WHERE arm = 'vicreg')""")
+    db.close()
+    (cost,) = [text for label, text, _ in build(folder).document.card.facts if label == "Cost"]
+    assert cost.endswith("; 3 trials of these (24 s) were taken from earlier sweeps, not run again")
