@@ -2,38 +2,43 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import pandas as pd
 
 from reports.content import Prose, Section, Table, Value, plain
-from reports.evidence import Arm, Cell, Study
+from reports.evidence import Cell, Study
+from reports.sections.gate_budget import BUDGET_TOLERANCE, training_budget, tuning_budget
+from reports.sections.gate_check import (
+    FAIL,
+    PASS,
+    WARN,
+    Check,
+    all_keys,
+    compared_arms,
+    compared_cells,
+    who,
+)
+from reports.sections.gate_edges import edge, searched_edge
 from reports.wording import (
     amount,
     count,
     difference_unit,
     encoder_text,
-    factor_text,
     listing,
     metric_text,
     name_text,
     value_text,
 )
 
-PASS, WARN, FAIL = "pass", "warn", "fail"
+__all__ = [
+    "BUDGET_TOLERANCE", "FAIL", "PASS", "WARN", "Check", "compared_arms", "compared_cells", "failures", "gate",
+    "section",
+]  # fmt: skip
+
 SEEDS_ENOUGH = 3  # the first n whose Student t interval is of use
 RISING_WINDOW = 0.2  # last share of the epochs in which a curve must have settled
 INFEASIBLE_WARN, INFEASIBLE_FAIL = 0.0, 0.5
-BUDGET_TOLERANCE = 0.1  # epochs searched by two arms may differ so much, as a share
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    result: str
-    finding: str
-    keys: tuple[str, ...] = ()
 
 
 def gate(study: Study) -> list[Check]:
@@ -43,11 +48,12 @@ def gate(study: Study) -> list[Check]:
         _same(study, "data", "Same data in what is compared", "data fingerprint"),
         _same_protocol(study),
         _same(study, "code", "Same trainer code in what is compared", "hash of the trainer's code"),
-        _training_budget(study),
-        _tuning_budget(study),
+        training_budget(study),
+        tuning_budget(study),
         _seeds(study),
         _judged_on_test(study),
-        _edge(study),
+        edge(study),
+        searched_edge(study),
         _infeasible(study),
         _above_the_floor(study),
         _settled(study),
@@ -76,32 +82,7 @@ def section(checks: list[Check]) -> Section:
     return Section("validity", "Can this be trusted?", [Prose([note]), table])
 
 
-# -- what is compared -------------------------------------------------------------------------------------------------
-
-
-def compared_arms(study: Study) -> list[Arm]:
-    """The arms of the primary contrast, in the encoder where it is drawn."""
-    if study.leads is None:
-        return []
-    if study.asked is None:
-        return [study.leads]
-    inside = [arm for arm in study.within(study.leads.encoder) if arm.name in study.asked]
-    missing = [arm for arm in study.arms if arm.name in study.asked and arm.name not in {a.name for a in inside}]
-    return inside + missing[:1]
-
-
-def compared_cells(study: Study) -> list[Cell]:
-    if study.primary is not None:
-        return [study.primary.a, study.primary.b]
-    return [arm.selected for arm in compared_arms(study) if arm.selected is not None]
-
-
-def _who(cell: Cell) -> str:
-    return f"{name_text(cell.arm)} at {cell.text}" if cell.text else name_text(cell.arm)
-
-
-def _keys(cells: Iterable[Cell]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(key for cell in cells for key in cell.keys))
+# -- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _rows(cells: Iterable[Cell]) -> pd.DataFrame:
@@ -109,24 +90,37 @@ def _rows(cells: Iterable[Cell]) -> pd.DataFrame:
     return pd.concat(frames) if frames else pd.DataFrame(columns=["key", "data", "code", "protocol"])
 
 
-# -- checks -----------------------------------------------------------------------------------------------------------
-
-
 def _evidence_is_complete(study: Study) -> Check:
     name = "Every planned trial is there"
     holes = [cell for cell in study.cells if not cell.complete]
     if not study.cells:
         return Check(name, FAIL, "the ledger holds no trial")
+    missing = [name for name in study.asked or () if name not in {arm.name for arm in study.arms}]
+    if missing:
+        return Check(name, FAIL, f"the contrast names {listing([name_text(m) for m in missing])}: no such arm")
+    if absent := _absent(study):
+        wanted = set(absent) & {arm.name for arm in compared_arms(study)}
+        said = listing([f"{count(n, 'cell')} of {name_text(arm)}" for arm, n in absent.items()])
+        return Check(name, FAIL if wanted else WARN, f"the sweep asks for what the ledger does not have: {said}")
     if not holes:
         return Check(name, PASS, f"{count(len(study.evidence['key'].unique()), 'evidence trial')}, all finished")
     compared = {arm.name for arm in compared_arms(study)}
     open_states = {"waiting", "running", "failed"}
     unfinished = [c for c in holes if not len(c.rows) or open_states & set(c.rows["state"])]
     breaks = [c for c in unfinished if c.arm in compared] + [c for c in compared_cells(study) if not c.complete]
-    missing = [name for name in study.asked or () if name not in {arm.name for arm in study.arms}]
-    if missing:
-        return Check(name, FAIL, f"the contrast names {listing([name_text(m) for m in missing])}: no such arm")
-    return Check(name, FAIL if breaks else WARN, _holes_text(holes), _keys(holes))
+    return Check(name, FAIL if breaks else WARN, _holes_text(holes), all_keys(holes))
+
+
+def _absent(study: Study) -> dict[str, int]:
+    """Arm → cells that the sweep file crosses and of which the ledger has no trial."""
+    absent = {}
+    for name, arm in (study.sweep.spec.get("arms") or {}).items():
+        crossed = prod(
+            len(values) for space in ((arm or {}).get("scientific") or {}).values() for values in space.values()
+        )
+        if (missing := crossed - sum(len(a.cells) for a in study.arms if a.name == name)) > 0:
+            absent[name] = missing
+    return absent
 
 
 def _holes_text(holes: list[Cell]) -> str:
@@ -138,7 +132,7 @@ def _holes_text(holes: list[Cell]) -> str:
     empty = sum(1 for cell in holes if not len(cell.rows))
     parts = [f"{listing(said)} of {count(planned, 'trial')}"] if said else []
     parts += [f"no evidence yet in {count(empty, 'cell')}"] if empty else []
-    where = [_who(cell) for cell in holes[:3]]
+    where = [who(cell) for cell in holes[:3]]
     more = [count(len(holes) - 3, "more cell")] if len(holes) > 3 else []
     return f"{', '.join(parts)} ({listing([*where, *more])})"
 
@@ -168,91 +162,48 @@ def _same(study: Study, column: str, name: str, what: str) -> Check | None:
     per_cell = [frozenset(cell.rows[column]) for cell in cells]
     everything = study.evidence[column].nunique()
     if len(set(per_cell)) > 1:
-        return Check(name, FAIL, f"the {what} differs between {listing([_who(c) for c in cells])}", _keys(cells))
+        return Check(name, FAIL, f"the {what} differs between {listing([who(c) for c in cells])}", all_keys(cells))
     if any(len(seen) > 1 for seen in per_cell) or everything > 1:
-        return Check(name, WARN, f"{everything} different values of the {what} among the evidence trials", _keys(cells))
-    return Check(name, PASS, f"one {what}: {str(rows[column].iloc[0])[:12]}", _keys(cells))
+        return Check(
+            name, WARN, f"{everything} different values of the {what} among the evidence trials", all_keys(cells)
+        )
+    return Check(name, PASS, f"one {what}: {str(rows[column].iloc[0])[:12]}", all_keys(cells))
 
 
 def _same_protocol(study: Study) -> Check | None:
     cells = compared_cells(study)
     if not cells:
         return None
-    probes = {json.dumps(study.sweep.configs[key].get("probe", {}), sort_keys=True) for key in _keys(cells)}
+    probes = {json.dumps(study.sweep.configs[key].get("probe", {}), sort_keys=True) for key in all_keys(cells)}
     swept = any(path.startswith("probe") for cell in cells for path in cell.values)
     name = "Same evaluation protocol in what is compared"
     if len(probes) > 1 and not swept:
-        return Check(name, FAIL, "the settings of the probe differ", _keys(cells))
+        return Check(name, FAIL, "the settings of the probe differ", all_keys(cells))
     versions = sorted(_rows(cells)["protocol"].dropna().unique())
     if len(versions) > 1:
-        return Check(name, FAIL, f"versions of the probe differ: {listing(versions)}", _keys(cells))
+        return Check(name, FAIL, f"versions of the probe differ: {listing(versions)}", all_keys(cells))
     probe = json.loads(next(iter(probes)))
     shown = ", ".join(
         f"{key} {value_text(value)}" for key, value in probe.items() if key in ("on", "shots", "draws", "k")
     )
-    return Check(name, PASS, ", ".join(filter(None, [*versions, shown])) or "one protocol", _keys(cells))
-
-
-def _training_budget(study: Study) -> Check | None:
-    cells = compared_cells(study)
-    if len(cells) < 2 or any(arm.is_floor for arm in compared_arms(study)):
-        return None
-    name = "Equal training budget"
-    budgets = {_who(cell): _images_seen(study, cell) for cell in cells}
-    swept = {path for cell in cells for path in cell.values} & {"epochs", "batch_size"}
-    if len(set(budgets.values())) > 1 and not swept:
-        said = [f"{who}: {_budget_text(budget)}" for who, budget in budgets.items()]
-        return Check(name, FAIL, "; ".join(said), _keys(cells))
-    return Check(name, PASS, _budget_text(next(iter(budgets.values()))) + " per trial", _keys(cells))
-
-
-def _images_seen(study: Study, cell: Cell) -> tuple[int, ...]:
-    """Epochs, images per step, and views of each image."""
-    config = study.sweep.configs[cell.keys[0]] if cell.keys else {}
-    views: dict[str, Any] = config.get("views", {})
-    return int(config.get("epochs", 0)), int(config.get("batch_size", 0)), int(views.get("global_views", 0))
-
-
-def _budget_text(budget: tuple[int, ...]) -> str:
-    return f"{count(budget[0], 'epoch')} in batches of {budget[1]}"
-
-
-def _tuning_budget(study: Study) -> Check | None:
-    arms = [arm for arm in compared_arms(study) if not arm.is_floor]
-    if len(arms) < 2:
-        return None
-    name = "Equal tuning budget"
-    trials = study.sweep.trials
-    searched = {
-        arm.name: int(trials.loc[(trials["arm"] == arm.name) & (trials["purpose"] == "search"), "planned"].sum())
-        for arm in arms
-    }
-    low, high = min(searched.values()), max(searched.values())
-    said = listing([f"{name_text(arm)} {count(epochs, 'epoch')}" for arm, epochs in searched.items()])
-    if high and high - low > BUDGET_TOLERANCE * high:
-        return Check(name, FAIL, f"searched: {said}")
-    chosen_among = {arm.name: len(arm.cells) for arm in arms}
-    if len(set(chosen_among.values())) > 1:
-        said = listing([f"{name_text(arm)} among {count(n, 'cell')}" for arm, n in chosen_among.items()])
-        return Check(name, WARN, f"selected on validation: {said}; part of a difference may be tuning")
-    return Check(name, PASS, f"searched: {said}" if high else f"{next(iter(chosen_among.values()))} cells each")
+    return Check(name, PASS, ", ".join(filter(None, [*versions, shown])) or "one protocol", all_keys(cells))
 
 
 def _seeds(study: Study) -> Check | None:
     cells = compared_cells(study)
     if not cells:
         return None
-    name, n = "Seeds", {_who(cell): len(cell.finished) for cell in cells}
+    name, n = "Seeds", {who(cell): len(cell.finished) for cell in cells}
     said = ", ".join(f"{who}: {k}" for who, k in n.items())
     if study.primary is not None and len(study.primary.differences) == 0:
-        return Check(name, FAIL, f"no seed is shared, so nothing is paired ({said})", _keys(cells))
+        return Check(name, FAIL, f"no seed is shared, so nothing is paired ({said})", all_keys(cells))
     if len(set(n.values())) > 1 or (study.primary and len(study.primary.differences) < max(n.values())):
-        return Check(name, WARN, f"unequal: {said}; the difference uses the shared seeds only", _keys(cells))
+        return Check(name, WARN, f"unequal: {said}; the difference uses the shared seeds only", all_keys(cells))
     fewest = min(n.values())
     if fewest < SEEDS_ENOUGH:
         why = "one seed has no interval" if fewest < 2 else "two seeds give very wide intervals"
-        return Check(name, WARN, f"{said}: {why}", _keys(cells))
-    return Check(name, PASS, f"{said}, paired by seed", _keys(cells))
+        return Check(name, WARN, f"{said}: {why}", all_keys(cells))
+    return Check(name, PASS, f"{said}, paired by seed", all_keys(cells))
 
 
 def _judged_on_test(study: Study) -> Check:
@@ -261,31 +212,6 @@ def _judged_on_test(study: Study) -> Check:
         return Check(name, WARN, f"no trial has a test value: {metric_text(study.metric)} both selects and judges, "
                      "so the winner looks better than it is")  # fmt: skip
     return Check(name, PASS, f"{metric_text(study.metric)} selects, {metric_text(study.judge)} judges")
-
-
-def _edge(study: Study) -> Check | None:
-    """Whether the best value of a numeric factor is the smallest or largest tried; λ = 0 is a control, no edge."""
-    lead = study.leads
-    if lead is None or lead.selected is None:
-        return None
-    edges: list[str] = []
-    inside: list[str] = []
-    for path, chosen in lead.selected.values.items():
-        tried = sorted({float(cell.values[path]) for cell in lead.cells if _number(cell.values.get(path))})
-        positive = [v for v in tried if v > 0] if path == "method.lamb" else tried
-        if not _number(chosen) or len(tried) < 3:
-            continue
-        at_edge = chosen not in positive[1:-1]
-        (edges if at_edge else inside).append(f"{factor_text(path)} = {value_text(chosen)}")
-    name = "Best value inside the range tried"
-    if edges:
-        found = f"{listing(edges)} lies at the edge: the best value may lie beyond"
-        return Check(name, WARN, found, lead.selected.keys)
-    return Check(name, PASS, f"{listing(inside)} has neighbours on both sides", lead.selected.keys) if inside else None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _infeasible(study: Study) -> Check | None:
@@ -297,12 +223,19 @@ def _infeasible(study: Study) -> Check | None:
     share = (diverged + collapsed) / total
     bad = [cell for cell in compared_cells(study) if cell.count("diverged") or cell.count("collapsed")]
     found = f"{diverged} diverged and {collapsed} collapsed of {count(total, 'trial')} (λ = 0 controls left out)"
+    searched = pd.concat([cell.searched for cell in trained])
+    lost = int(searched["outcome"].isin(["diverged", "collapsed"]).sum())
+    found += f", and {lost} of {count(len(searched), 'search trial')}" if len(searched) else ""
     if bad:
-        worst = [f"{_who(c)} ({c.count('diverged') + c.count('collapsed')} of {c.planned})" for c in bad]
-        return Check("Infeasible trials", FAIL, f"{found}; what is compared did: {listing(worst)}", _keys(bad))
-    result = FAIL if share > INFEASIBLE_FAIL else WARN if share > INFEASIBLE_WARN else PASS
+        worst = [f"{who(c)} ({c.count('diverged') + c.count('collapsed')} of {c.planned})" for c in bad]
+        return Check("Infeasible trials", FAIL, f"{found}; what is compared did: {listing(worst)}", all_keys(bad))
+    mostly = len(searched) > 0 and lost / len(searched) > INFEASIBLE_FAIL  # of the search: its space is too wide
+    result = FAIL if share > INFEASIBLE_FAIL else WARN if share > INFEASIBLE_WARN or mostly else PASS
     return Check(
-        "Infeasible trials", result, found, _keys(c for c in trained if c.count("diverged") + c.count("collapsed"))
+        "Infeasible trials",
+        result,
+        found,
+        all_keys(c for c in trained if c.count("diverged") + c.count("collapsed")),
     )
 
 
@@ -326,8 +259,8 @@ def _above_the_floor(study: Study) -> Check | None:
             f"{listing(below)} {'does' if len(below) == 1 else 'do'} not, by the interval: at this budget nothing was "
         )
         said += "learned that the probe reads, so a contrast with it says little of the method"
-        return Check(name, WARN, said, _keys(cells))
-    return Check(name, PASS, "each by more than its interval", _keys(cells)) if cells else None
+        return Check(name, WARN, said, all_keys(cells))
+    return Check(name, PASS, "each by more than its interval", all_keys(cells)) if cells else None
 
 
 def _settled(study: Study) -> Check | None:
@@ -340,7 +273,7 @@ def _settled(study: Study) -> Check | None:
             continue
         start = curve[curve.index <= curve.index[-1] * (1 - RISING_WINDOW)]
         if len(start):
-            gains[_who(cell)] = study.sign * float(curve.iloc[-1] - start.iloc[-1])
+            gains[who(cell)] = study.sign * float(curve.iloc[-1] - start.iloc[-1])
     if not gains:
         return None
     rising = {who: gain for who, gain in gains.items() if gain > study.rope}
@@ -350,8 +283,8 @@ def _settled(study: Study) -> Check | None:
     finding = f"over the last fifth of the epochs: {said}"
     if rising:
         return Check("Curves have settled", WARN, f"still rising {finding}; longer training may change the order",
-                     _keys(cells))  # fmt: skip
-    return Check("Curves have settled", PASS, f"{finding}, within the ROPE of ±{study.rope:g}", _keys(cells))
+                     all_keys(cells))  # fmt: skip
+    return Check("Curves have settled", PASS, f"{finding}, within the ROPE of ±{study.rope:g}", all_keys(cells))
 
 
 def _mean_curve(study: Study, cell: Cell, metric: str) -> pd.Series:
@@ -374,7 +307,7 @@ def _loss_and_probe(study: Study) -> Check | None:
         early = probe[probe.index <= half]
         worse = len(early) > 0 and study.sign * float(probe.iloc[-1] - early.iloc[-1]) < -study.rope
         lost = amount(abs(float(probe.iloc[-1] - early.iloc[-1])), study.metric) if len(early) else ""
-        (apart if fell and worse else agree).append(f"{_who(cell)}" + (f" (probe −{lost})" if fell and worse else ""))
+        (apart if fell and worse else agree).append(f"{who(cell)}" + (f" (probe −{lost})" if fell and worse else ""))
     if apart:
         return Check("Training loss and probe agree", WARN,
                      f"in the second half the loss falls and the probe gets worse: {listing(apart)}")  # fmt: skip

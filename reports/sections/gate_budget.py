@@ -1,0 +1,95 @@
+"""Checks of equal budgets: what a trial trains, and what the search of an arm may try."""
+
+from typing import Any
+
+import pandas as pd
+
+from reports.evidence import Arm, Cell, Study
+from reports.sections.gate_check import (
+    FAIL,
+    PASS,
+    WARN,
+    Check,
+    all_keys,
+    compared_arms,
+    compared_cells,
+    who,
+)
+from reports.wording import count, listing, name_text
+
+BUDGET_TOLERANCE = 0.1  # epochs searched by two arms may differ so much, as a share
+_ENDED = ("finished", "pruned", "diverged", "failed")  # all are charged
+_PARTS = ("epochs", "batch_size", "views.global_views")
+
+
+def training_budget(study: Study) -> Check | None:
+    """Epochs, images per step and views of each image; but not what was searched or compared on purpose."""
+    cells = compared_cells(study)
+    if len(cells) < 2 or any(arm.is_floor for arm in compared_arms(study)):
+        return None
+    name = "Equal training budget"
+    varied = {path for cell in cells for path in (*cell.values, *_nuisance(study, cell.arm))}
+    fixed = [path for path in _PARTS if path not in varied]
+    budgets = {who(cell): {path: _at(study, cell, path) for path in fixed} for cell in cells}
+    texts = {one: _budget_text(budget) for one, budget in budgets.items()}
+    if len({tuple(budget.values()) for budget in budgets.values()}) > 1:
+        return Check(name, FAIL, "; ".join(f"{one}: {text}" for one, text in texts.items()), all_keys(cells))
+    left = [path for path in _PARTS if path in varied]
+    free = f" ({listing(left)} varied by design)" if left else ""
+    return Check(name, PASS, f"{next(iter(texts.values()))} per trial{free}", all_keys(cells))
+
+
+def _nuisance(study: Study, arm: str) -> dict[str, Any]:
+    own = (study.sweep.spec.get("arms") or {}).get(arm) or {}
+    return own.get("nuisance") or {}
+
+
+def _at(study: Study, cell: Cell, path: str) -> int:
+    found: Any = study.sweep.configs[cell.keys[0]] if cell.keys else {}
+    for part in path.split("."):
+        found = found.get(part, 0) if isinstance(found, dict) else 0
+    return int(found)
+
+
+def _budget_text(budget: dict[str, int]) -> str:
+    words = {"epochs": "{} epochs", "batch_size": "batches of {}", "views.global_views": "{} global views"}
+    return listing([words[path].format(n) for path, n in budget.items()]) or "nothing that is fixed"
+
+
+def tuning_budget(study: Study) -> Check | None:
+    """Epochs of the search trials that have ended, arm by arm within the encoder of the contrast."""
+    arms = [arm for arm in compared_arms(study) if not arm.is_floor]
+    if len(arms) < 2:
+        return None
+    name = "Equal tuning budget"
+    rows = {arm.name: _search_rows(study, arm) for arm in arms}
+    searched = {arm: int(part.loc[part["state"].isin(_ENDED), "planned"].sum()) for arm, part in rows.items()}
+    low, high = min(searched.values()), max(searched.values())
+    said = listing([f"{name_text(arm)} {count(epochs, 'epoch')}" for arm, epochs in searched.items()])
+    if high and high - low > BUDGET_TOLERANCE * high:
+        return Check(name, FAIL, f"searched: {said}")
+    if short := [text for arm in arms if (text := _unfinished(study, arm, rows[arm.name]))]:
+        return Check(name, WARN, f"searched: {said}; not to its end: {listing(short)}")
+    chosen_among = {arm.name: len(arm.cells) for arm in arms}
+    if len(set(chosen_among.values())) > 1:
+        said = listing([f"{name_text(arm)} among {count(n, 'cell')}" for arm, n in chosen_among.items()])
+        return Check(name, WARN, f"selected on validation: {said}; part of a difference may be tuning")
+    return Check(name, PASS, f"searched: {said}" if high else f"{next(iter(chosen_among.values()))} cells each")
+
+
+def _search_rows(study: Study, arm: Arm) -> pd.DataFrame:
+    """One row per training: what fills two places was trained once."""
+    return pd.concat([cell.searched for cell in arm.cells])
+
+
+def _unfinished(study: Study, arm: Arm, rows: pd.DataFrame) -> str:
+    """How many search trials of an arm have ended, where some have not, or were never asked for."""
+    search = study.sweep.spec.get("search") or {}
+    ended = int(rows["state"].isin(_ENDED).sum())
+    asked = (search.get("trials") or 0) * search.get("studies", 1) * len(arm.cells) if _nuisance(study, arm.name) else 0
+    places = study.sweep.trials
+    repeated = int(
+        ((places["arm"] == arm.name) & (places["encoder"] == arm.encoder) & (places["purpose"] == "search")).sum()
+    ) - len(rows)  # places that another place's training fills
+    planned = max(len(rows), asked - repeated)
+    return f"{name_text(arm.name)} {ended} of {count(planned, 'search trial')}" if ended < planned else ""
