@@ -10,6 +10,7 @@ from reports.content import Figure
 from reports.figures.canvas import Text, canvas_of, finish, legend
 from reports.figures.curve import Level
 from reports.figures.palette import FLOOR_STYLES, GRID, INK, MUTED, PAPER, RED, colour_of, marker_of
+from reports.figures.versus import seeds_in_view
 from reports.statistics import Estimate
 from reports.wording import short_name
 
@@ -47,6 +48,7 @@ def switches(
             if rows[y].family != rows[y - 1].family:
                 for panel in (left, right):
                     panel.axhline(y - 0.5, color=GRID, lw=1.4, zorder=0)
+        seeds_in_view(right, [value for row in rows for value in row.values] + [level.y for level in levels])
         left.set_ylim(len(rows) - 0.5, -0.5)
         right.grid(axis="y", visible=False)
         right.tick_params(axis="y", length=0)

@@ -46,6 +46,7 @@ def versus(text: Text, sides: Sequence[Side], value_label: str, difference_label
         for panel, label in ((left, value_label), (right, difference_label)):
             panel.grid(axis="y", visible=False)
             panel.set_xlabel(label)
+        seeds_in_view(left, [value for side in sides for value in side.values])
         _zoom(right, sides, rope)
         legend(right)
         return finish(canvas, text)
@@ -103,3 +104,12 @@ def _zoom(axes: Axes, sides: Sequence[Side], rope: float) -> None:
                 ha="right" if right else "left", fontsize=8.5, color=MUTED, zorder=6,
                 bbox=dict(facecolor=PAPER, edgecolor="none", pad=1.5),
             )  # fmt: skip
+
+
+def seeds_in_view(axes: Axes, values: Sequence[float]) -> None:
+    """The limits of x hold every value and half their range on both sides: two seeds may have an interval that is ten
+    times as wide, and would press all others into a line."""
+    if len(values) and max(values) > min(values):
+        room = 0.5 * (max(values) - min(values))
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, min(values) - room), min(high, max(values) + room))

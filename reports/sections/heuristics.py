@@ -155,8 +155,8 @@ def _figure(study: Study, encoder: str, group: Sequence[Recipe], rank: int) -> F
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} by heuristics switched on"
     caption = (
         f"{what}, {seeds_text(cells)}. Left: filled squares are switches that are on{_letters(group)}. Right: small "
-        "dots are seeds, bars 95 % intervals, red crosses collapsed seeds; at the edge, what became of seeds without a "
-        "value."
+        "dots are seeds, bars 95 % intervals (cut at the panel's edge), red crosses collapsed seeds; words say what "
+        "became of seeds without a value."
     )
     alt = f"{what}. " + "; ".join(_said(study, recipe) for recipe in group)
     text = figures.Text(f"heuristics-{rank}", caption, alt, raw_frame(study, cells), wide=True)
