@@ -37,7 +37,7 @@ def landscape(
     text: Text, tried: Sequence[Tried], peaks: Sequence[Peak], x_label: str, y_label: str, value_label: str
 ) -> Figure:
     """Everything that was tried, coloured by what it reached; beside every x, its best y and the interval of that."""
-    with canvas_of((5.8, 4.0)) as (canvas, axes):
+    with canvas_of((6.4, 4.1)) as (canvas, axes):
         place = log_places(sorted({t.x for t in tried}))
         gap = 0.03 * (max(place.values()) - min(place.values()) or 1.0)
         reached = np.array([(place[t.x], t.y, t.value) for t in tried if t.value is not None])
@@ -80,7 +80,7 @@ def heat_map(
 ) -> Figure:  # fmt: skip
     """A crossed grid as a heat map: values (len(ys), len(xs)), NaN where there is none; words are written into the
     fields. best: index of the best y of every x, framed."""
-    with canvas_of((1.7 + 0.72 * len(xs), 1.5 + 0.46 * len(ys))) as (canvas, axes):
+    with canvas_of((max(6.4, 1.7 + 0.72 * len(xs)), 1.5 + 0.46 * len(ys))) as (canvas, axes):
         norm = _norm(values[np.isfinite(values)])
         axes.pcolormesh(np.arange(len(xs) + 1), np.arange(len(ys) + 1), np.ma.masked_invalid(values), cmap=COLD_TO_WARM,
                         norm=norm, edgecolor=PAPER, lw=1.5)  # fmt: skip

@@ -13,13 +13,15 @@ from reports.figures.canvas import MANY, Text, canvas_of, decade_ticks, finish, 
 from reports.figures.palette import COLD_TO_WARM, FLOOR_STYLES, INK, MUTED, PAPER, RED
 from reports.wording import number
 
+_WIDE = (6.4, 3.9)  # inches
+
 
 def losses(
     text: Text, x: np.ndarray, y: np.ndarray, lambdas: np.ndarray, collapsed: np.ndarray,
     floors: Sequence[float], ceilings: Sequence[float],
 ) -> Figure:  # fmt: skip
     """SIGReg loss against prediction loss at the end of training, coloured by λ; λ = 0 is hollow."""
-    with canvas_of((5.2, 3.7)) as (canvas, axes):
+    with canvas_of(_WIDE if text.wide else (5.2, 3.7)) as (canvas, axes):
         _points(axes, x, y, lambdas, collapsed)
         for floor in floors:
             axes.axhline(floor, color=MUTED, lw=1.2, ls=FLOOR_STYLES[0], label=f"floor {floor:.2f}: isotropic Gaussian")
@@ -41,7 +43,7 @@ def against_loss(
     text: Text, x: np.ndarray, y: np.ndarray, lambdas: np.ndarray, collapsed: np.ndarray, x_label: str, y_label: str
 ) -> Figure:
     """Accuracy against a loss, coloured by λ."""
-    with canvas_of((5.2, 3.7)) as (canvas, axes):
+    with canvas_of(_WIDE if text.wide else (5.2, 3.7)) as (canvas, axes):
         _points(axes, x, y, lambdas, collapsed)
         if (x > 0).all():
             axes.set_xscale("log")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reports import figures
 from reports import statistics as st
@@ -95,8 +95,8 @@ def _section(study: Study, arm: Arm, rank: int) -> Section:
     blocks: list[Block] = [Prose([answer(study, arm)]), _curve(study, arm, slug), _plateaus(study, arm, slug)]
     blocks.append(cell_table(study, arm, slug))
     mine = study.evidence[(study.evidence["arm"] == arm.name) & (study.evidence["encoder"] == arm.encoder)]
-    if (chart := losses(study, mine, "losses" if rank == 0 else f"losses-{rank}")) is not None:
-        blocks += [Heading("What λ trades"), replace(chart, wide=True)]
+    if (chart := losses(study, mine, "losses" if rank == 0 else f"losses-{rank}", wide=True)) is not None:
+        blocks += [Heading("What λ trades"), chart]
     blocks += lambda_rate.blocks(study, arm, rank)
     blocks += lambda_labelfree.blocks(study, arm, rank)
     title = f"λ in {name_text(arm.name)}"

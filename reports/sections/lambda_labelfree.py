@@ -216,7 +216,7 @@ def _row(pool: Pool, criterion: Criterion) -> list[Value]:
 
 def _rho_text(rho: st.Estimate) -> str:
     def shown(value: float) -> str:
-        return minus(f"{value:.2f}")
+        return minus(f"{round(value, 2) + 0.0:.2f}")
 
     return shown(rho.mean) + ("" if rho.low is None or rho.high is None else f" [{shown(rho.low)}, {shown(rho.high)}]")
 

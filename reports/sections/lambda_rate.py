@@ -14,6 +14,7 @@ from reports.sections.factor import LAMBDA, line_of
 from reports.wording import amount, cell_text, count, listing, metric_text, minus, name_text, number, unit
 
 RATE = "optimizer.lr"
+_GRID = " On a grid it is no finer than the grid's step, and nothing wide where all seeds agree."
 _LEAST = 2  # finished trials, with different rates, that a λ needs to have a best one
 
 
@@ -21,14 +22,16 @@ _LEAST = 2  # finished trials, with different rates, that a λ needs to have a b
 class Tried:
     """What was tried of λ × learning rate, all else but searched parameters standing still."""
 
-    rows: pd.DataFrame  # trials, with columns λ, lr and round
+    # trials, with columns λ, lr, round, reached (the metric, larger is better) and whole (False where another seed of
+    # the cell did not finish: it cannot be the best)
+    rows: pd.DataFrame
     crossed: bool  # the rates are a scientific factor; else they were searched
     fixed: str  # the values of other scientific factors
     left_out: str  # a sentence on λ of which too little finished
 
     @property
     def tries(self) -> list[Try]:
-        finished = self.rows[self.rows["state"] == "finished"]
+        finished = self.rows[(self.rows["state"] == "finished") & self.rows["whole"]]
         columns = (finished[name] for name in ("λ", "lr", "reached", "round"))
         return [Try(float(x), float(y), float(v), r) for x, y, v, r in zip(*columns, strict=True) if np.isfinite(v)]
 
@@ -60,16 +63,16 @@ def tried(study: Study, arm: Arm) -> Tried | None:
     if crossed:  # every cell that differs from the selected one in λ or rate
         fixed = {path: value for path, value in arm.selected.values.items() if path not in (LAMBDA, RATE)}
         cells = [cell for cell in arm.cells if fixed.items() <= cell.values.items()]
-        rows = [cell.rows.assign(λ=cell.values[LAMBDA], round=cell.rows["seed"]) for cell in cells]
+        rows = [cell.rows.assign(λ=cell.values[LAMBDA], round=cell.rows["seed"], whole=cell.complete) for cell in cells]
     else:
         cells = line_of(arm, LAMBDA, arm.selected)
-        rows = [cell.searched.assign(λ=cell.values[LAMBDA], round=cell.searched["study"]) for cell in cells]
+        rows = [cell.searched.assign(λ=cell.values[LAMBDA], round=cell.searched["study"], whole=True) for cell in cells]
     rest = {path: value for path, value in arm.selected.values.items() if path not in (LAMBDA, RATE)}
     whole = pd.concat(rows, ignore_index=True)
     rates = [study.sweep.configs[key].get("optimizer", {}).get("lr") for key in whole["key"]]
     whole = whole.assign(lr=pd.Series(rates, dtype=float), reached=study.sign * whole[study.metric].astype(float))
     whole = whole[whole["lr"] > 0]
-    finished = whole[(whole["state"] == "finished") & whole["reached"].notna()]
+    finished = whole[(whole["state"] == "finished") & whole["reached"].notna() & whole["whole"]]
     kept = [lamb for lamb, part in finished.groupby("λ") if part["lr"].nunique() >= _LEAST]
     if len(kept) < 2:
         return None
@@ -114,9 +117,9 @@ def _heat_map(study: Study, arm: Arm, found: Tried, best: list[Best], slug: str)
     words = [[""] * len(xs) for _ in ys]
     for (x, y), part in found.rows.groupby(["λ", "lr"]):
         i, j, whole = xs.index(x), ys.index(y), (part["state"] == "finished").all()
-        lost = Counter(part["outcome"])
+        lost, ends = Counter(part["outcome"]), Counter(part.loc[part["state"] != "finished", "state"])
         values[j, i] = part[study.metric].astype(float).mean() if whole else np.nan
-        words[j][i] = amount(values[j, i], study.metric) if whole else lost.most_common(1)[0][0]
+        words[j][i] = amount(values[j, i], study.metric) if whole else ends.most_common(1)[0][0]
         if whole and lost["collapsed"]:
             words[j][i] += " ×"
     means = np.where(np.isnan(values), -np.inf, study.sign * values)
@@ -150,7 +153,7 @@ def _text(study: Study, arm: Arm, found: Tried, best: list[Best], slug: str) -> 
     data = data.loc[:, ~data.columns.duplicated()]
     return figures.Text(
         slug, f"{what[0].upper()}{what[1:]} in {name_text(arm.name)}{where}, {n}; {how}.", f"{what}. {said}.", data,
-        wide=not found.crossed,
+        wide=True,
     )  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def _table(study: Study, arm: Arm, found: Tried, best: list[Best], slug: str) ->
     how = f"of the only {found.round}" if rounds == {1} else f"geometric mean over {found.rounds(max(rounds))}"
     caption = (
         f"Best learning rate of each λ in {name_text(arm.name)}, on {metric_text(study.metric)}: {how}, and its 95 % "
-        f"interval ({best[0].how}).{found.left_out}"
+        f"interval ({best[0].how}).{found.left_out}{_GRID if found.crossed else ''}"
     )
     return Table(slug, caption, columns, rows, provenance=True)
 

@@ -14,7 +14,7 @@ from reports.wording import count, listing
 _COLUMNS = ("train/pred", "train/sigreg")
 
 
-def losses(study: Study, trials: pd.DataFrame, name: str) -> Figure | None:
+def losses(study: Study, trials: pd.DataFrame, name: str, *, wide: bool = False) -> Figure | None:
     """Of trials that finished with both losses and a λ; None without any."""
     trials = trials.drop_duplicates("key")
     if not {*_COLUMNS} <= {*trials.columns}:
@@ -34,7 +34,7 @@ def losses(study: Study, trials: pd.DataFrame, name: str) -> Figure | None:
         f"Scatter of SIGReg loss against prediction loss for {count(len(rows), 'trial')}; SIGReg from "
         f"{rows['train/sigreg'].min():.3g} to {rows['train/sigreg'].max():.3g}, prediction loss from "
         f"{rows['train/pred'].min():.3g} to {rows['train/pred'].max():.3g}.",
-        frame,
+        frame, wide=wide,
     )  # fmt: skip
     collapsed = (rows["outcome"] == "collapsed").to_numpy()
     pred, sigreg = rows["train/pred"].to_numpy(float), rows["train/sigreg"].to_numpy(float)

@@ -265,6 +265,15 @@ def test_a_crossed_grid_of_rates_is_a_heat_map_over_seeds(tmp_path):
     assert "n = 3 seeds" in text(found)
 
 
+def test_a_rate_at_which_a_seed_diverged_is_not_the_best_of_the_others(tmp_path):
+    cells = [{"method.lamb": x, "optimizer.lr": y} for x in (0.01, 0.1) for y in (1e-3, 1e-2, 1e-1)]
+    truth = lambda cell: 70 + math.log10(cell["optimizer.lr"])  # noqa: E731 the largest rate is best
+    arms = {"lejepa": SyntheticArm(truth, cells=cells, noise=0.05, ends={(5, 1): "diverged"})}
+    sweep = study(load(write_sweep(tmp_path / "s", arms)))
+    best = best_of_each(lambda_rate.tried(sweep, sweep.leads).tries)
+    assert [round(one.y, 3) for one in best] == [0.1, 0.01]
+
+
 def test_without_several_rates_nothing_is_said_of_them(tmp_path):
     found = study(load(write_sweep(tmp_path / "s", quickstart_arms())))
     assert not lambda_rate.blocks(found, found.leads, 0)
