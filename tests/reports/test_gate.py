@@ -48,11 +48,9 @@ def with_nuisance(folder, **nuisance):
 
 def winner(folder, arm, value):
     """Make the confirmed learning rate of an arm known: its position in the space decides."""
-    keys = [
-        row.key for row in Ledger.read(folder / "ledger.db").assignments() if (row.arm, row.purpose) == (arm, "confirm")
-    ]
     sweep = load(folder)
-    for key in keys:
+    confirmed = sweep.trials[(sweep.trials["arm"] == arm) & (sweep.trials["purpose"] == "confirm")]
+    for key in confirmed["key"]:
         sweep.configs[key]["optimizer"]["lr"] = value
     return sweep
 
