@@ -157,11 +157,23 @@ def _tier_text(study: Study, priced: Priced, tier: Tier, before: Tier | None) ->
     interval = "" if estimate.low is None else f" {interval_text(estimate.low, estimate.high or 0.0, study.judge)}"
     value = f"{minus(amount(estimate.mean, study.judge))}{interval} {unit(study.judge)}".strip()
     what = f"{study.judge_text} {value}, n = {estimate.n}" if before is None else value
-    said = f"{budget} take {tier.best.label} ({what})"
+    said = f"{budget} take {tier.best.label} ({'; '.join([what, *_doubts(study, tier.best)])})"
     if tier.alike:
         cheapest = min(group, key=priced.cost)
         said += f", {_alike_text(study, tier.best, tier.alike)}"
         said += f", the cheapest of them {cheapest.label}" if cheapest is not tier.best else ""
+    return said
+
+
+def _doubts(study: Study, entry: Entry) -> list[str]:
+    """What speaks against an encoder although it is the best of its tier."""
+    said = []
+    if collapsed := entry.cell.count("collapsed"):
+        said.append(f"{collapsed} of {entry.cell.planned} seeds collapsed")
+    gain = study.compare(entry.cell, entry.floor, "", "").estimate if entry.floor is not None else None
+    if gain is not None and gain.low is not None and gain.high is not None:
+        low = gain.low if study.sign > 0 else -gain.high
+        said += ["no better than at its initialisation"] if low <= 0 else []
     return said
 
 

@@ -13,7 +13,6 @@ from reports.sections.lineup import Entry
 
 EPOCHS, FLOPS, SECONDS = "epochs", "FLOPs", "seconds"
 _MEMORY = "timing/peak_memory_mb"
-_SLACK = 0.02  # of a budget: seeds of the encoder that sets it differ by so little in time
 WARM_UP = 3  # epochs from which the first, which warms caches and compilers, is left out
 
 
@@ -34,7 +33,7 @@ class Costs:
 class Reading:
     """An encoder when a budget is spent: the last epoch that was measured by then."""
 
-    epoch: int | None  # median over seeds; None: no epoch fits
+    epoch: int | None  # None: not one evaluation fits
     estimate: st.Estimate | None  # of the selecting metric over the seeds
 
 
@@ -123,12 +122,10 @@ def smallest_total(study: Study, entries: list[Entry], unit: str) -> float | Non
 
 
 def reading(study: Study, cell: Cell, unit: str, budget: float) -> Reading:
-    """Each seed at its own last evaluation within the budget."""
-    found = {seed: (curve, tiers.last_within(curve, budget * (1 + _SLACK)))
-             for seed, curve in curves(study, cell, unit).items()}  # fmt: skip
-    if not cell.complete or len(found) < cell.planned or any(at is None for _, at in found.values()):
+    """All seeds at the last evaluation that the budget pays for in the mean; nothing where a seed is missing."""
+    by_seed, numbered = curves(study, cell, unit), mean_curve(curves(study, cell, EPOCHS))
+    at = tiers.last_within(mean_curve(by_seed), budget)
+    if at is None or not cell.complete or len(by_seed) < cell.planned:
         return Reading(None, None)
-    values = [study.sign * curve[at][1] for curve, at in found.values() if at is not None]
-    numbered = curves(study, cell, EPOCHS)
-    epochs = [numbered[seed][at][0] for seed, (_, at) in found.items() if at is not None]
-    return Reading(int(np.median(epochs)), st.mean_interval(values))
+    values = [study.sign * curve[at][1] for curve in by_seed.values()]
+    return Reading(int(numbered[at][0]), st.mean_interval(values))

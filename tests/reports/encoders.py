@@ -33,6 +33,7 @@ class Encoder:
     carried: float | None = None  # level with the settings carried over, where encoders are searched
     decay: float = 5e-4
     batch: int = 128
+    collapsed: Sequence[int] = ()  # seeds
 
 
 def write_encoders(
@@ -96,7 +97,11 @@ def _trial(
         left = (
             0.0 if method == "random" else 20 * (math.exp(-encoder.speed * epoch / epochs) - math.exp(-encoder.speed))
         )
-        metrics: dict[str, Any] = {"val/linear": level - left, "diag/collapsed": 0.0, "train/loss": 1 + left}
+        metrics: dict[str, Any] = {
+            "val/linear": level - left,
+            "diag/collapsed": float(seed in encoder.collapsed),
+            "train/loss": 1 + left,
+        }
         ledger.add_epoch(key, epoch, metrics, timing if method != "random" else {"seconds": 1.0}, at=float(epoch))
     test = {"test/linear": level} if purpose != "search" else {}
     payload = (

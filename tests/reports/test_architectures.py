@@ -111,6 +111,14 @@ def test_where_less_is_better_the_smallest_wins(tmp_path: Path) -> None:
     assert answer.endswith("up to 160 nothing measured better; up to 640 nothing measured better.")
 
 
+def test_a_best_that_collapsed_or_learned_nothing_is_said_to(tmp_path: Path) -> None:
+    idle = [Encoder(30.0, 40, width=16, noise=3.0), Encoder(58, 160, width=32, collapsed=(0, 2))]
+    found = study(load(write_encoders(tmp_path / "sweep", idle, floors=True)))
+    first, second = str(architectures.answer(found)).split("; up to ")
+    assert first.endswith("n = 3; no better than at its initialisation)")
+    assert second.endswith("%; 2 of 3 seeds collapsed).")
+
+
 # -- what is compared, and what is not --------------------------------------------------------------------------------
 
 
