@@ -119,18 +119,20 @@ def _table(pairing: Pairing, names: tuple[str, str]) -> Table:
 
 
 def _row(pairing: Pairing, pair: Pair) -> list[Value]:
-    estimate = None if pairing.refusal else pair.estimate
-    verdict = "not comparable" if pairing.refusal else pair.verdict
-    refusal = pairing.refusal or pair.refusal
+    refusal = pair.refusal or pairing.refusal
     a, b = len(pair.a.finished), len(pair.b.finished)
+    head = Value(pair.text, pair.text, pair_keys(pair), strong=pair is pairing.primary)
+    if refusal:  # numbers that measure different things do not stand side by side
+        none = Value(None, "—", tone="muted")
+        return [head, none, none, none, none, plain(refusal), Value("refused", "not comparable", tone="fail")]
     return [
-        Value(pair.text, pair.text, pair_keys(pair), strong=pair is pairing.primary),
+        head,
         plain(str(a) if a == b else f"{a}, {b}"),
         _marked(factor.estimate_value(pair.a.estimate, pairing.a.judge, pair.a), MARKS[0]),
         _marked(factor.estimate_value(pair.b.estimate, pairing.b.judge, pair.b), MARKS[1]),
-        factor.difference_value(estimate, pairing.a.judge, pair_keys(pair)),
-        plain(refusal or pair.how or "—"),
-        Value(verdict, verdict, tone="fail" if refusal else ""),
+        factor.difference_value(pair.estimate, pairing.a.judge, pair_keys(pair)),
+        plain(pair.how or "—"),
+        plain(pair.verdict),
     ]
 
 

@@ -106,15 +106,16 @@ def _floor_arms(study: Study) -> set[str]:
 
 
 def _refusal(a: Study, b: Study, pairs: Sequence[Pair]) -> str:
+    reasons = []
     if a.judge != b.judge:
-        return f"the first is judged by {metric_text(a.judge)}, the second by {metric_text(b.judge)}"
+        reasons.append(f"the first is judged by {metric_text(a.judge)}, the second by {metric_text(b.judge)}")
     if a.sign != b.sign:
-        return f"more is better in one, less in the other ({metric_text(a.judge)})"
+        reasons.append(f"more is better in one, less in the other ({metric_text(a.metric)})")
     if not pairs:
-        return "no arm with the same values is in both"
-    if all(pair.refusal for pair in pairs):
-        return listing(list(dict.fromkeys(pair.refusal for pair in pairs))[:3])
-    return ""
+        reasons.append("no arm with the same values is in both")
+    elif all(pair.refusal for pair in pairs):
+        reasons += list(dict.fromkeys(pair.refusal for pair in pairs))[:3]
+    return "; ".join(reasons)
 
 
 def _cell_refusal(a: Study, b: Study, x: Cell, y: Cell) -> str:
@@ -122,18 +123,19 @@ def _cell_refusal(a: Study, b: Study, x: Cell, y: Cell) -> str:
     what a comparison is for."""
     if not len(x.rows) or not len(y.rows):
         return "one of them has no evidence"
-    if x.encoder != y.encoder:
-        return f"encoders differ ({encoder_text(json.loads(x.encoder))}; {encoder_text(json.loads(y.encoder))})"
+    reasons = []
     data = set(x.rows["data"]), set(y.rows["data"])
     if data[0] != data[1]:
-        return f"data differ ({_hashes(data[0])}; {_hashes(data[1])})"
+        reasons.append(f"data differ ({_hashes(data[0])} and {_hashes(data[1])})")
+    if x.encoder != y.encoder:
+        encoders = [encoder_text(json.loads(cell.encoder)) for cell in (x, y)]
+        reasons.append(f"encoders differ ({listing(encoders)})")
     versions = set(x.rows["protocol"].dropna()), set(y.rows["protocol"].dropna())
     if versions[0] != versions[1]:
-        return f"versions of the evaluation differ ({_words(versions[0])}; {_words(versions[1])})"
-    probes = _probes(a, x), _probes(b, y)
-    if probes[0] != probes[1]:
-        return "settings of the evaluation differ"
-    return ""
+        reasons.append(f"versions of the evaluation differ ({_words(versions[0])} and {_words(versions[1])})")
+    if _probes(a, x) != _probes(b, y):
+        reasons.append("settings of the evaluation differ")
+    return "; ".join(reasons)
 
 
 def _probes(study: Study, cell: Cell) -> set[str]:

@@ -103,6 +103,8 @@ def _cost(study: Study) -> str:
 
 
 def _changes(pairing: Pairing, names: tuple[str, str], strength: str) -> list[str]:
+    if pairing.refusal:
+        return ["The same data, encoder, evaluation and metric on both sides."]
     pair, said = pairing.primary, []
     if strength in (st.UNDECIDED, st.LEANING) and pair is not None and pair.estimate is not None:
         needed = _seeds_needed(pair)
