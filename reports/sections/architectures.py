@@ -151,7 +151,6 @@ def _tier_text(study: Study, priced: Priced, tier: Tier, before: Tier | None) ->
         more = [entry for entry in tier.alike if entry not in before.alike]
         said = f"{budget} nothing measured better"
         return said + (f" (it is {_alike_text(study, tier.best, more)})" if more else "")
-    group = [tier.best, *tier.alike]
     estimate = tier.best.cell.estimate
     assert estimate is not None
     interval = "" if estimate.low is None else f" {interval_text(estimate.low, estimate.high or 0.0, study.judge)}"
@@ -159,7 +158,8 @@ def _tier_text(study: Study, priced: Priced, tier: Tier, before: Tier | None) ->
     what = f"{study.judge_text} {value}, n = {estimate.n}" if before is None else value
     said = f"{budget} take {tier.best.label} ({'; '.join([what, *_doubts(study, tier.best)])})"
     if tier.alike:
-        cheapest = min(group, key=priced.cost)
+        sound = [entry for entry in tier.alike if not entry.cell.count("collapsed")]
+        cheapest = min([tier.best, *sound], key=priced.cost)
         said += f", {_alike_text(study, tier.best, tier.alike)}"
         said += f", the cheapest of them {cheapest.label}" if cheapest is not tier.best else ""
     return said

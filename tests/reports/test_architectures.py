@@ -119,6 +119,12 @@ def test_a_best_that_collapsed_or_learned_nothing_is_said_to(tmp_path: Path) -> 
     assert second.endswith("%; 2 of 3 seeds collapsed).")
 
 
+def test_an_encoder_that_collapsed_is_never_the_cheap_advice(write: Write) -> None:
+    cheap = Encoder(58.0, 100, width=16, noise=0.05, collapsed=(0,))
+    answer = str(architectures.answer(write([cheap, Encoder(58.4, 150, width=32, noise=0.05)])))
+    assert answer.endswith(", equivalent to resnet 16.")
+
+
 # -- what is compared, and what is not --------------------------------------------------------------------------------
 
 
