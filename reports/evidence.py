@@ -138,6 +138,7 @@ class Study:
     rope: float
     arms: list[Arm]
     colours: dict[str, int] = field(default_factory=dict)  # arm → place in the palette
+    focus: "Contrast | None" = None  # decides the sweep's question, where that is not one of arms
 
     @property
     def evidence(self) -> pd.DataFrame:
@@ -190,6 +191,8 @@ class Study:
     @cached_property
     def leads(self) -> Arm | None:
         """The arm that the answer is about: the first of the contrast, else the first that is trained."""
+        if self.focus is not None:
+            return next(arm for arm in self.arms if any(cell is self.focus.a for cell in arm.cells))
         wanted = [arm for arm in self.arms if self.asked and arm.name == self.asked[0]]
         trained = [arm for arm in self.arms if not arm.is_floor]
         order = wanted or trained or self.arms
@@ -200,6 +203,8 @@ class Study:
     @cached_property
     def primary(self) -> Contrast | None:
         """Between two arms where there are two, else between the two best cells (on validation) of the only one."""
+        if self.focus is not None:
+            return self.focus
         lead = self.leads
         if lead is None or lead.selected is None:
             return None

@@ -24,6 +24,7 @@ from reports.sections import (
     importance,
     lambda_,
     methods,
+    question,
     reproduce,
     slices,
 )
@@ -61,7 +62,7 @@ def build(
 
     Raises LoadError where the folder is no sweep's, harness.ledger.LedgerError where its ledger cannot be read.
     """
-    study = evidence.study(load(folder))
+    study = question.focused(evidence.study(load(folder)))
     checks = gate.gate(study)
     document = Document(
         card.title(study), card.card(study, checks), _sections(study, checks), _footer(study),

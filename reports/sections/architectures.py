@@ -12,7 +12,7 @@ import pandas as pd
 from reports import figures, tiers
 from reports import statistics as st
 from reports.content import Block, Figure, Prose, Section, Table, Value, plain
-from reports.evidence import Cell, Study
+from reports.evidence import Cell, Contrast, Study
 from reports.sections import encoder_costs as ec
 from reports.sections import encoder_tuning
 from reports.sections.design import colour_class
@@ -84,7 +84,7 @@ def sections(study: Study) -> list[Section]:
 
 
 def _section(study: Study, lineup: Lineup, rank: int, named: bool) -> Section:
-    priced = Priced(lineup, {id(entry): ec.costs(study, entry.cell) for entry in lineup.entries})
+    priced = _priced(study, lineup)
     slug = f"architectures-{rank}"
     blocks: list[Block] = [Prose([answer_of(study, priced)])]
     if len(lineup.complete) > 1 and priced.measure[0]:
@@ -107,10 +107,27 @@ _RULES = (
 
 def answer(study: Study) -> str | None:
     """One sentence for the sweep's first comparison of encoders; None where there is none."""
-    found = lineups(study)
-    if not found:
+    return answer_of(study, priced) if (priced := _first(study)) else None
+
+
+def contrast(study: Study) -> Contrast | None:
+    """The best encoder at any cost against the next, both by validation; None where two are not complete."""
+    priced = _first(study)
+    if priced is None or not (budget := tiered(study, priced)):
         return None
-    return answer_of(study, Priced(found[0], {id(entry): ec.costs(study, entry.cell) for entry in found[0].entries}))
+    best = budget[-1].best
+    rivals = [entry for entry in priced.lineup.complete if entry is not best]
+    second = max(rivals, key=lambda entry: study.sign * entry.cell.val.mean())
+    return study.compare(best.cell, second.cell, best.label, second.label)
+
+
+def _first(study: Study) -> Priced | None:
+    found = lineups(study)
+    return _priced(study, found[0]) if found else None
+
+
+def _priced(study: Study, lineup: Lineup) -> Priced:
+    return Priced(lineup, {id(entry): ec.costs(study, entry.cell) for entry in lineup.entries})
 
 
 def answer_of(study: Study, priced: Priced) -> str:

@@ -125,10 +125,10 @@ class Switched:
 
 def write_heuristics(
     folder: Path, arms: Mapping[str, Switched], *, seeds: Sequence[int] = (0, 1, 2), noise: float = 0.3,
-    rope: float = 1.0,
+    rope: float = 1.0, contrast: Sequence[str] | None = None,
 ) -> Path:  # fmt: skip
     folder.mkdir(parents=True)
-    write_spec(folder, list(arms), seeds, None, rope, "val/linear", "Which heuristics?")
+    write_spec(folder, list(arms), seeds, contrast, rope, "val/linear", "Which heuristics?")
     write_environment(folder, None)
     rng = np.random.default_rng(5)
     shared = {seed: float(rng.normal(0, 1)) for seed in seeds}
