@@ -5,7 +5,7 @@ To read it in the way of the data:
     config            what a training is; method_config and its neighbours, view_config: its parts; recipes: examples
     data              names → images: image_sources, torchvision_sources, decoding, image_cache, loading
     views             images → views: draws, resampling, colour; masks for methods that mask patches
-    encoders          views → embeddings: convnets, vit, or timm; heads and projectors behind them
+    encoders          views → embeddings: convnets, vit, or timm; heads and projectors behind them; attention
     methods/          embeddings → losses: one file a method; losses has them as pure functions
     sigreg            LeJEPA's one regulariser: harmonics, spherical, gaussianity, variants
     trainer           the loop: schedules, optimizers, averaging, norms and ranks, telemetry, checkpoint

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from lejepa import checkpoint, loading, probes, ranks, telemetry
+from lejepa import attention, checkpoint, loading, probes, ranks, telemetry
 from lejepa.averaging import follow_all
 from lejepa.config import WHERE, TrainConfig
 from lejepa.data import DataError, Dataset, load
@@ -86,6 +86,8 @@ class Trainer:
             .to(self.device)
             .to(memory_format=torch.channels_last)
         )
+        if self.device.type == "cpu":
+            attention.plain(self.method)
         self.probe = OnlineProbe(self.method.embedding_dim, len(self.data.classes), config.probe).to(self.device)
         if ranks.rank():  # equal weights, but other units dropped
             torch.manual_seed(generator(config.seed, _RANK, ranks.rank()).initial_seed())
