@@ -295,4 +295,6 @@ def _open_trials(study: Study) -> int:
 
 
 def title(study: Study) -> str:
-    return f"{name_text(study.sweep.name)}: {listing([name_text(arm.name) for arm in study.arms][:4])}"
+    names = list(dict.fromkeys(name_text(arm.name) for arm in study.arms))
+    more = [f"{len(names) - 4} more"] if len(names) > 5 else names[4:]
+    return f"{name_text(study.sweep.name)}: {listing([*names[:4], *more])}"

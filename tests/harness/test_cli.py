@@ -166,7 +166,9 @@ def test_the_exit_code_says_how_the_sweep_ended(
     from harness import drive, preflight, run
 
     monkeypatch.setattr(preflight, "preflight", lambda spec, source: None)
-    monkeypatch.setattr(run, "run_sweep", lambda spec, folder, *rest: drive.RunSummary(counts, interrupted, folder))
+    monkeypatch.setattr(
+        run, "run_sweep", lambda spec, folder, *rest, **more: drive.RunSummary(counts, interrupted, folder)
+    )
     monkeypatch.setattr(cli, "_report", lambda folder: None)
     assert call("run", "mini.yaml").exit_code == code
 

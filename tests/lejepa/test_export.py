@@ -11,6 +11,7 @@ import safetensors.torch
 import timm
 import torch
 
+from lejepa import attention
 from lejepa.checkpoint import CheckpointError
 from lejepa.config import TrainConfig
 from lejepa.export import ExportError, export, load
@@ -41,9 +42,11 @@ def images(trainer: Trainer) -> torch.Tensor:
 
 
 def outputs(encoder: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """In one memory format: convolutions of another one sum in another order."""
+    """In one memory format and by plain attention: others sum in another order."""
+    encoder = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format).eval()
+    attention.plain(encoder)
     with torch.no_grad():
-        return torch.as_tensor(copy.deepcopy(encoder).to(memory_format=torch.contiguous_format).eval()(x))
+        return torch.as_tensor(encoder(x))
 
 
 def about(folder: Path) -> dict[str, Any]:
