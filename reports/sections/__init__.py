@@ -1,1 +1,15 @@
-"""One file per section of a report: a Study goes in, a Section comes out."""
+"""One file per section of a report: a Study goes in, Sections come out.
+
+card, question           the decision, and what kind of question it answers
+gate                     may it be trusted: gate_check, gate_budget, gate_edges
+design                   roles, arms, what they cost
+lambda_                  λ: losses, lambda_rate, lambda_labelfree
+slices                   enough_slices, step_cost
+architectures            lineup, encoder_costs, encoder_tuning
+heuristics               recipes
+methods                  arms side by side: budget, rates, robustness and conditions
+tuning                   searches, defaults; importance
+factor                   any other factor, and what sections share about cells
+diagnostics, caveats, reproduce, checklist
+differs, compared_card   of two sweeps side by side
+"""
