@@ -25,6 +25,11 @@ Schema = dict[str, Any]
 _RESOLVED = frozenset({"profile"})  # what only a resolved sweep has
 _SEED = {"type": "integer", "minimum": 0}
 _SEEDS = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _SEED, "minItems": 1}]}
+_EXTENDS = {
+    "type": "string",
+    "minLength": 1,
+    "description": "A sweep file beside this one, or a shipped sweep: its base.",
+}
 _SPACES = [
     {"type": "object", "properties": {kind: {"type": "array"}}, "required": [kind], "additionalProperties": False}
     for kind in KINDS
@@ -57,7 +62,7 @@ def schema() -> Schema:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A sweep: one question, and the design that answers it",
         **sweep,
-        "properties": {**sweep["properties"], "profiles": profiles},
+        "properties": {**sweep["properties"], "extends": _EXTENDS, "profiles": profiles},
         "required": ["name"],
         "$defs": {**parts, "Training": training, "Factors": factors, "Profile": overlay},
     }

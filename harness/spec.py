@@ -361,7 +361,7 @@ def load_sweep(path: str | os.PathLike[str], profile: str | None = None, overrid
     """
     from harness.check import check_design, explain
 
-    raw, places = _read_mapping(path)
+    raw, places = _read_extended(path)
     raw, places = _with_profile(raw, places, profile)
     for override in overrides:
         raw, places = _with_override(raw, places, override)
@@ -412,6 +412,33 @@ def _read_mapping(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Places]
     if not isinstance(raw, dict):
         raise SpecError(f"{name}:1: the document: must be a mapping of keys; see docs/sweeps.md")
     return raw, places
+
+
+def _read_extended(path: str | os.PathLike[str], seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], Places]:
+    """A sweep file laid over the one that its `extends` names: a file beside it, or a shipped sweep."""
+    raw, places = _read_mapping(path)
+    if "extends" not in raw:
+        return raw, places
+    where, other = f"{place_of(places, ('extends',))}: extends", raw.pop("extends")
+    if not isinstance(other, str) or not other:
+        raise SpecError(f"{where}: names one sweep file or shipped sweep, not {other!r}; write `extends: lambda`")
+    if "name" not in raw:
+        raise SpecError(f"{where}: a sweep that extends another needs a `name` of its own")
+    beside = Path(path).parent / other
+    name, before = str(beside) if beside.is_file() else other, (*seen, os.fspath(path))
+    if any(_same_file(name, earlier) for earlier in before):
+        raise SpecError(f"{where}: goes round in a circle: {' → '.join((*before, name))}")
+    try:
+        under, below = _read_extended(name, before)
+    except SpecError as error:
+        if Path(name).is_file():
+            raise
+        raise SpecError(f"{where}: {error}") from None
+    return lay_over(under, raw), {**below, **places}
+
+
+def _same_file(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _text(name: str) -> str:
