@@ -263,7 +263,8 @@ def _next(study: Study, checks: list[Check], strength: str) -> tuple[str, str]:
         needed = st.pairs_needed(study.primary.differences.to_numpy(), study.rope, _MOST_SEEDS) or max(
             10, len(used) * 2
         )
-        return _more_seeds(study, list(range(needed)), f"{needed}-seeds", "More seeds for the same question")
+        why = "More seeds for the same question; those that are there are not trained again"
+        return _more_seeds(study, list(range(needed)), f"{needed}-seeds", why)
     first = max(used, default=-1) + 1
     return _more_seeds(
         study, list(range(first, first + max(len(used), 5))), "fresh", "The same question on fresh seeds"
@@ -274,10 +275,13 @@ def _more_seeds(study: Study, seeds: list[int], suffix: str, why: str) -> tuple[
     spec = study.sweep.spec
     key = "confirm.seeds" if (study.sweep.trials["purpose"] == "confirm").any() and spec.get("confirm") else "seeds"
     value = str(len(seeds)) if seeds == list(range(len(seeds))) else str(seeds).replace(" ", "")
-    name = f"{study.sweep.name}-{suffix}"[:64]
-    parts = ["harness", "run", f"{folder_text(study)}/sweep.yaml", "--set", f"name={name}", "--set", f"{key}={value}"]
+    name, folder = f"{study.sweep.name}-{suffix}"[:64], folder_text(study)
+    parts = ["harness", "run", f"{folder}/sweep.yaml", "--set", f"name={name}", "--set", f"{key}={value}"]
+    fresh = set(seeds) - set(study.evidence["seed"].dropna().astype(int))
+    if len(fresh) < len(seeds):
+        parts += ["--reuse", folder]
     places = sum(1 for cell in study.cells if len(cell.rows))
-    return shlex.join(parts), f"{why}{_price(study, places * len(seeds))}."
+    return shlex.join(parts), f"{why}{_price(study, places * len(fresh))}."
 
 
 def _price(study: Study, trials: int) -> str:

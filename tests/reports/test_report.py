@@ -413,3 +413,15 @@ def test_trials_from_earlier_sweeps_are_counted_apart_in_the_cost(tmp_path: Path
     db.close()
     (cost,) = [text for label, text, _ in build(folder).document.card.facts if label == "Cost"]
     assert cost.endswith("; 3 trials of these (24 s) were taken from earlier sweeps, not run again")
+
+
+def test_the_next_sweep_of_an_undecided_one_trains_only_seeds_that_are_new(tmp_path: Path) -> None:
+    arms = {
+        "lejepa": SyntheticArm(flat(64.5), cells=[{"method.lamb": 0.05}]),
+        "vicreg": SyntheticArm(flat(64.0), "vicreg"),
+    }
+    said = build(write_sweep(tmp_path / "s", arms, noise=2.0, contrast=PAIR)).document.card
+    words = said.command.split()
+    assert words[-2:] == ["--reuse", words[2].removesuffix("/sweep.yaml")]
+    (seeds,) = [int(word.removeprefix("seeds=")) for word in words if word.startswith("seeds=")]
+    assert f": {2 * (seeds - 3)} trials, about " in said.command_note
