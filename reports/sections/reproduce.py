@@ -31,10 +31,18 @@ def _provenance(study: Study) -> Table:
         ("python", f"{environment.get('python', '?')} on {environment.get('platform', '?')}"),
         ("packages", _pairs(environment.get("packages") or {})),
         *_observed(study),
+        ("MLflow", _mlflow(study)),
         ("created", str(environment.get("created", "unknown"))),
     ]  # fmt: skip
     return Table("provenance", "Where the numbers come from.", ["what", "value"],
                  [[Value(what, what, strong=True), plain(name_text(text))] for what, text in rows])  # fmt: skip
+
+
+def _mlflow(study: Study) -> str:
+    """Where the same trials stand in MLflow: by name and tag, as only the server knows its own ids."""
+    uri = study.sweep.environment.get("tracking_uri")
+    where = name_text(uri) if uri else "mlflow.db beside the sweep's folder (harness ui shows it)"
+    return f"experiment {study.sweep.name} in {where}; a run per trial, found by tags.trial_key = \"KEY\""
 
 
 def _commit(git: dict[str, Any] | None) -> str:

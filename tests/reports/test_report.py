@@ -425,3 +425,10 @@ def test_the_next_sweep_of_an_undecided_one_trains_only_seeds_that_are_new(tmp_p
     assert words[-2:] == ["--reuse", words[2].removesuffix("/sweep.yaml")]
     (seeds,) = [int(word.removeprefix("seeds=")) for word in words if word.startswith("seeds=")]
     assert f": {2 * (seeds - 3)} trials, about " in said.command_note
+
+
+def test_a_report_says_where_its_trials_stand_in_mlflow(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s")
+    assert "experiment quickstart in mlflow.db beside the sweep" in build(folder).markdown.read_text().replace(
+        "\\_", "_"
+    )
