@@ -100,12 +100,17 @@ def _payload(spec: SweepSpec, group: _Group) -> dict[str, Any]:
     elif len({score for _, _, score in inside}) == 1:
         reason = f"all {n} trials have the same score"
     quantile = min(0.5, max(0.1, _BEST / max(n, 1)))
-    seed = seed_of([spec.name, group.arm, group.cell, EVENT])
+    seed, shares = seed_of([spec.name, group.arm, group.cell, EVENT]), {}
+    if reason is None:
+        try:
+            shares = _shares(spaces, inside, spec.metric.mode, quantile, seed)
+        except Exception as error:  # of Optuna: a by-product must not keep a sweep from ending
+            reason = f"it could not be computed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     outside = {"outside the space": len(group.trials) - n} if len(group.trials) > n else {}
     return {
         "arm": group.arm, "cell": group.cell, "metric": spec.metric.name, "n": n,
         "keys": [key for key, _, _ in group.trials], "left_out": {**group.left_out, **outside},
-        "parameters": {} if reason else _shares(spaces, inside, spec.metric.mode, quantile, seed), "reason": reason,
+        "parameters": shares, "reason": reason,
         "quantile": quantile, "resamples": _RESAMPLES, "by": f"PED-ANOVA of optuna {metadata.version('optuna')}",
     }  # fmt: skip
 

@@ -155,3 +155,17 @@ def test_a_sweep_that_searches_nothing_has_no_such_event(tmp_path: Path) -> None
     ledger, _ = run(sweep, tmp_path)
     weigh(sweep, ledger)
     assert not weighed(ledger)
+
+
+def test_a_sweep_ends_also_where_its_importance_cannot_be_computed(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*trials: object) -> dict[str, float]:
+        raise RuntimeError("another version\nof Optuna")
+
+    monkeypatch.setattr("harness.importance._importance", broken)
+    summary = run_sweep(searched(), runs / "s", "local", trainer=Fake())
+    assert set(summary.counts) == {"finished"}
+    with Ledger.read(runs / "s" / "ledger.db") as ledger:
+        assert ledger.events()[-1].kind == "sweep_finished"
+        (event,) = weighed(ledger)
+        assert event.payload["parameters"] == {}
+        assert event.payload["reason"] == "it could not be computed: RuntimeError: another version of Optuna"
