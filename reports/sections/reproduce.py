@@ -42,7 +42,7 @@ def _mlflow(study: Study) -> str:
     """Where the same trials stand in MLflow: by name and tag, as only the server knows its own ids."""
     uri = study.sweep.environment.get("tracking_uri")
     where = name_text(uri) if uri else "mlflow.db beside the sweep's folder (harness ui shows it)"
-    return f"experiment {study.sweep.name} in {where}; a run per trial, found by tags.trial_key = \"KEY\""
+    return f'experiment {study.sweep.name} in {where}; a run per trial, found by tags.trial_key = "KEY"'
 
 
 def _commit(git: dict[str, Any] | None) -> str:
