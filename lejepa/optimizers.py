@@ -18,7 +18,7 @@ def build_optimizer(method: Method, config: OptimizerConfig) -> torch.optim.Opti
     groups = parameter_groups(method, config.lr) or [{"params": [nn.Parameter(torch.zeros(1))], **_SCALES}]
     match config.name:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+            return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         case "sgd":
             return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
         case "lars":

@@ -189,7 +189,9 @@ class OnlineProbe(nn.Module):
     def __init__(self, dim: int, classes: int, config: ProbeConfig) -> None:
         super().__init__()
         self.norm, self.linear = nn.LayerNorm(dim, elementwise_affine=False), nn.Linear(dim, classes)
-        self.optimizer = torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.norm(x.float()))
