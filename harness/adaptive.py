@@ -22,7 +22,8 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from harness.ledger import ENDED, Ledger, canonical
-from harness.record import curve, record, recorded
+from harness.record import record, recorded
+from harness.selecting import curve
 from harness.source import SpecError
 from harness.space import seed_of
 from harness.trials import default_point, resolved, search_trial
@@ -122,7 +123,7 @@ class Adaptive:
     """
 
     def __init__(self, search: Search, spec: SweepSpec, ledger: Ledger, fingerprint: Fingerprint) -> None:
-        self._search, self._ledger, self._metric = search, ledger, spec.metric.name
+        self._search, self._ledger, self._metric = search, ledger, spec.metric
         self._trials = spec.search.trials or 0
         self._groups: dict[str, Group] = {}
         for cell in spec.cells():
@@ -167,7 +168,7 @@ class Adaptive:
             self._tell(trial, state)
 
     def _tell(self, trial: TrialSpec, state: str) -> None:
-        self._group(trial).tell(trial.ordinal, state, curve(self._ledger, trial.key, self._metric))
+        self._group(trial).tell(trial.ordinal, state, curve(self._ledger, trial.key, self._metric, trial.config))
 
     def _group(self, trial: TrialSpec) -> Group:
         return self._groups[_name(trial.arm, trial.cell, trial.study)]

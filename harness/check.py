@@ -200,10 +200,11 @@ def _check_metric(spec: SweepSpec, cell: Cell, config: TrainConfig, places: Plac
     known = ["val/linear", "val/knn", "val/online", *(f"val/shot{k}" for k in config.probe.shots)]
     known += [f"diag/{what}" for what in (*_DIAGNOSTICS, *_TOLD_BY.get(method, ()))]
     known += ["diag/lidar"] if config.probe.lidar else []
-    if name.startswith("train/") and method in FLOORS:
-        return  # a floor has no loss; it is drawn where the metric is a score
+    if (name.startswith("train/") or spec.metric.alpha is not None) and method in FLOORS:
+        return  # a floor has no loss; it is drawn by the labels that judge it
     known += [f"train/{term}" for term in _TERMS.get(method, ("loss",))]
-    if name not in known:
+    known += ["loss/lambda^0.4"] if method == "lejepa" else []
+    if name not in known and not (method == "lejepa" and spec.metric.alpha is not None):
         path = ("metric", "name")
         message = f"{name!r} is not measured in arm {cell.arm!r}{_hint(name, known)}"
         raise SpecError(f"{place_of(places, path)}: metric.name: {message}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.folder import opened
 from harness.ledger import ENDED, Ledger, canonical
+from harness.selecting import lambda_of, worth
 from harness.spec import Metric
 
 LAST = "last.pt"  # as in lejepa/checkpoint.py, which needs torch
@@ -85,7 +86,9 @@ def _kept(ledger: Ledger, keep: Keep, metric: Metric) -> set[str]:
         return {key for key, state in states.items() if state != "pruned"}
     if keep is Keep.none:
         return set()
-    value = {row.key: row.metrics[metric.name] for row in ledger.epochs() if metric.name in row.metrics}  # the last one
+    lambdas = {trial.key: lambda_of(trial.config) for trial in ledger.trials()}
+    values = ((row.key, worth(metric, row.metrics, lambdas[row.key])) for row in ledger.epochs())
+    value = {key: found for key, found in values if found is not None}  # the last one
     better = max if metric.mode == "max" else min
     cells: dict[str, list[str]] = {}
     for row in ledger.assignments():

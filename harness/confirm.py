@@ -6,7 +6,8 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from harness.ledger import ENDED, Ledger, canonical
-from harness.record import curve, once, record, recorded
+from harness.record import once, record, recorded
+from harness.selecting import curve
 from harness.space import crossed
 from harness.trials import confirm_trials, resolved
 
@@ -95,7 +96,7 @@ class Confirmed:
         for trial in recorded(self._ledger):
             finished = trial.purpose == "search" and states[trial.key] == "finished"
             if finished and _cell(trial.arm, trial.cell) == place:
-                values = curve(self._ledger, trial.key, metric.name)
+                values = curve(self._ledger, trial.key, metric, trial.config)
                 results += [(values[max(values)], trial)] if values else []
         results.sort(key=lambda result: result[0], reverse=metric.mode == "max")  # stable, also in reverse
         configs: dict[TrainConfig, TrialSpec] = {}

@@ -8,6 +8,7 @@ searched parameters. Optuna computes it, and reports, which know no Optuna, read
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.ledger import Ledger, canonical
-from harness.record import curve
+from harness.selecting import curve
 from harness.space import seed_of
 
 if TYPE_CHECKING:
@@ -76,9 +77,12 @@ def _groups(spec: SweepSpec, ledger: Ledger) -> list[_Group]:
         trials, left_out = [], Counter[str]()
         for key in keys[name]:
             point = {path: _at(configs[key], path) for path in spec.arms[arm].nuisance}
-            values = curve(ledger, key, spec.metric.name) if states[key] == "finished" else {}
-            if values:
-                trials.append((key, point, values[max(values)]))
+            values = curve(ledger, key, spec.metric, configs[key]) if states[key] == "finished" else {}
+            score = values[max(values)] if values else None
+            if score is not None and math.isfinite(score):
+                trials.append((key, point, score))
+            elif score is not None:
+                left_out["collapsed"] += 1  # or at λ = 0: under a metric without labels it ranks last
             else:
                 left_out["unmeasured" if states[key] == "finished" else states[key]] += 1
         groups.append(_Group(arm, cell, trials, dict(left_out)))

@@ -1,4 +1,4 @@
-"""Trials in the ledger: written down, read back, and their curves."""
+"""Trials in the ledger: written down, and read back."""
 
 from collections.abc import Sequence
 
@@ -34,8 +34,3 @@ def recorded(ledger: Ledger) -> list[TrialSpec]:
 def once(trials: Sequence[TrialSpec]) -> list[TrialSpec]:
     """Each key once, as the first place that asked for it."""
     return list({trial.key: trial for trial in reversed(trials)}.values())[::-1]
-
-
-def curve(ledger: Ledger, key: str, metric: str) -> dict[int, float]:
-    """Epoch → value, in the epochs in which the metric was measured."""
-    return {row.epoch: row.metrics[metric] for row in ledger.epochs(key) if metric in row.metrics}

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.ledger import Ledger, canonical
 from harness.record import once, recorded
+from harness.selecting import lambda_of, worth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from harness.spec import SweepSpec
     from harness.trials import TrialSpec
     from lejepa.trainer import EpochReport
+
+
+_LOWEST = -1e300  # for what ranks last: a percentile of infinities is NaN
 
 
 class Rungs:
@@ -38,7 +42,7 @@ class Rungs:
         """Hear a trial's value after so many epochs, always more than before. True: it is not worth going on."""
         for rung, values in self._rungs:
             if epoch >= rung and key not in values:
-                gain, others = self._sign * value, list(values.values())
+                gain, others = max(self._sign * value, _LOWEST), list(values.values())
                 values[key] = gain
                 return bool(others) and bool(gain < np.percentile(others, self._percentile))
         return False
@@ -60,13 +64,13 @@ class Halving:
 
     def report(self, trial: TrialSpec, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Hear an epoch. True: stop the trial. An epoch in which the metric was not measured decides nothing."""
-        if trial.purpose != "search" or self._metric.name not in metrics:
+        if trial.purpose != "search" or (value := worth(self._metric, metrics, lambda_of(trial.config))) is None:
             return False
         scope = self._scope(trial)
         if scope not in self._rungs:
             first, reduction = self._stopping.grace, self._stopping.reduction
             self._rungs[scope] = Rungs(first, reduction, trial.length, self._metric.mode)
-        return self._rungs[scope].report(trial.key, epoch, metrics[self._metric.name]) and epoch < trial.length
+        return self._rungs[scope].report(trial.key, epoch, value) and epoch < trial.length
 
     def _scope(self, trial: TrialSpec) -> str:
         names = {"cell": [trial.arm, dict(trial.cell)], "arm": [trial.arm], "sweep": []}

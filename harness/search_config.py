@@ -1,5 +1,6 @@
 """The sweep file's `search`, `stopping`, `confirm`, `metric` and `seeds`: how values are found, and judged."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -75,14 +76,48 @@ class Confirm(Part):
     seeds: Seeds = SEEDS  # the same in every cell, so that cells pair; left out: the sweep's
 
 
+_LOSS_OVER_LAMBDA = re.compile(r"loss/lambda\^(\d+(?:\.\d+)?)")
+_PAPER_ALPHA = 0.4  # LeJEPA §4.4; `diag/loss_over_lambda` is recorded with it
+_LESS_IS_BETTER = ("condition", "dead", "sigreg", "sigreg_share", "loss_over_lambda", "collapsed", "slices_variance")
+
+
+def _mode(known: dict[str, Any]) -> Any:
+    """The direction that a metric's name implies."""
+    split, _, what = str(known.get("name", "")).partition("/")
+    less = split in ("train", "loss") or (split == "diag" and what.startswith(_LESS_IS_BETTER))
+    return "min" if less else "max"
+
+
 class Metric(Part):
     """What cells are selected by. Never a test metric: test is read once, after selection."""
 
+    # val/linear and the other probes; without labels: loss/lambda^0.4, diag/rankme, diag/lidar, train/loss
     name: str = "val/linear"
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] = Field(default_factory=_mode)  # which is better; left out: as the name implies
+
+    @property
+    def label_free(self) -> bool:
+        """Whether it can be measured without labels; `train/loss` of a method that reads labels aside."""
+        return not self.name.startswith("val/")
+
+    @property
+    def alpha(self) -> float | None:
+        """Of loss / λ^α; None where the metric is another."""
+        if self.name == "diag/loss_over_lambda":
+            return _PAPER_ALPHA
+        found = _LOSS_OVER_LAMBDA.fullmatch(self.name)
+        return float(found[1]) if found else None
 
     @model_validator(mode="after")
     def _not_test(self) -> Self:
         if self.name.startswith("test/"):
             raise ValueError(f"{self.name} would select on test; select on val/{self.name.removeprefix('test/')}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_loss_is_to_be_low(self) -> Self:
+        if self.name.startswith("loss/") and (self.alpha is None or self.alpha > 1):
+            raise ValueError(f"{self.name!r} is not known; write loss/lambda^0.4, with an exponent from 0 to 1")
+        if self.alpha is not None and self.mode == "max":
+            raise ValueError(f"{self.name} is a loss, and lower is better; leave `mode` out")
         return self

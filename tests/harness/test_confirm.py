@@ -7,7 +7,6 @@ import pytest
 
 from harness.confirm import Confirmed
 from harness.ledger import Ledger
-from harness.record import curve
 from harness.search import Enumerated, search_for
 from harness.spec import STUDY_SEEDS, SweepSpec
 from tests.harness.fake import Fake
@@ -25,7 +24,7 @@ def best(ledger: Ledger, cell: float, metric: str = "val/linear", sign: int = -1
     states = ledger.states()
     keys = [row.key for row in places(ledger, "search") if row.cell["method.lamb"] == cell]
     ended = [key for key in keys if states[key] == "finished"]
-    return [lr(ledger, key) for key in sorted(ended, key=lambda key: sign * curve(ledger, key, metric)[4])]
+    return [lr(ledger, key) for key in sorted(ended, key=lambda key: sign * ledger.epochs(key)[3].metrics[metric])]
 
 
 @pytest.mark.parametrize(("metric", "mode", "sign"), [("val/linear", "max", -1), ("train/loss", "min", 1)])
