@@ -56,6 +56,10 @@ class Group:
     def __len__(self) -> int:
         return len(self._asked)
 
+    @property
+    def arm(self) -> str:
+        return self._cell.arm
+
     def ask(self) -> tuple[dict[str, Any], TrialSpec]:
         """A new point and its trial. Points that the config refuses do not count; SpecError after too many of them."""
         if self._spec.search.defaults_first and not self._asked:
@@ -146,11 +150,12 @@ class Adaptive:
         return [group.study for group in self._groups.values()]
 
     def suggest(self) -> TrialSpec | None:
-        return self._search.suggest() or self._ask()
+        return self._search.suggest() or self.ask()
 
-    def _ask(self) -> TrialSpec | None:
-        while not self._full:
-            point, trial = min(self._groups.values(), key=len).ask()
+    def ask(self, arm: str | None = None) -> TrialSpec | None:
+        """A new trial, of any arm or of one; None where all places are filled."""
+        while open_ := [group for group in self._groups.values() if self._has_room(group, arm)]:
+            point, trial = min(open_, key=len).ask()
             with self._ledger.transaction():
                 record(self._ledger, [trial])
                 self._ledger.add_event("suggested", trial.key, point=point)
@@ -173,9 +178,12 @@ class Adaptive:
     def _group(self, trial: TrialSpec) -> Group:
         return self._groups[_name(trial.arm, trial.cell, trial.study)]
 
+    def _has_room(self, group: Group, arm: str | None = None) -> bool:
+        return len(group) < self._trials and arm in (None, group.arm)
+
     @property
     def _full(self) -> bool:
-        return all(len(group) >= self._trials for group in self._groups.values())
+        return not any(self._has_room(group) for group in self._groups.values())
 
     @property
     def exhausted(self) -> bool:

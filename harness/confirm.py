@@ -14,6 +14,7 @@ from harness.trials import confirm_trials, resolved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.budget import Purse
     from harness.search import Search
     from harness.spec import SweepSpec
     from harness.trials import TrialSpec
@@ -28,9 +29,11 @@ class Confirmed:
     its end (its budget is spent). The trials are written down at that moment and go before all others.
     """
 
-    def __init__(self, search: Search, spec: SweepSpec, ledger: Ledger) -> None:
+    def __init__(self, search: Search, spec: SweepSpec, ledger: Ledger, purse: Purse | None = None) -> None:
+        """purse: pays for the confirmation; the other search pays for itself."""
         if spec.confirm is None:
             raise ValueError("the sweep has no `confirm`")
+        self._purse = purse
         self._search, self._spec, self._ledger, self._top = search, spec, ledger, spec.confirm.top
         places, states = recorded(ledger), ledger.states()
         begun = {_cell(trial.arm, trial.cell) for trial in places if trial.purpose == "confirm"}
@@ -42,28 +45,40 @@ class Confirmed:
 
     def suggest(self) -> TrialSpec | None:
         self._settle()
-        if self._waiting:
-            return self._waiting.popleft()
+        if confirming := self._next():
+            return confirming
         trial = self._search.suggest()
         if trial is not None:
             self._running.add(trial.key)
             return trial
         self._settled = False  # asked in vain, the other search may have found out that it is at its end
         self._settle()
-        return self._waiting.popleft() if self._waiting else None
+        return self._next()
+
+    def _next(self) -> TrialSpec | None:
+        if not self._waiting or (self._purse and not self._purse.start(self._waiting[0])):
+            return None
+        return self._waiting.popleft()
 
     @property
     def exhausted(self) -> bool:
-        return self._search.exhausted and not (self._waiting or self._open)
+        unpaid = self._purse and self._purse.idle and self._waiting and self._waiting[0].key in self._purse.refused
+        return self._search.exhausted and not self._open and (not self._waiting or bool(unpaid))
 
     def observe(self, trial: TrialSpec, report: EpochReport) -> bool:
-        return trial.key in self._running and self._search.observe(trial, report)
+        if trial.key in self._running:
+            return self._search.observe(trial, report)
+        if self._purse:
+            self._purse.observe(trial, report)
+        return False
 
     def ended(self, trial: TrialSpec, state: str) -> None:
         self._settled = False
         if trial.key in self._running:
             self._running.discard(trial.key)
             self._search.ended(trial, state)
+        elif self._purse:
+            self._purse.ended(trial, state)
 
     def _settle(self) -> None:
         """Write down the confirmation of every cell whose search has come to its end."""
@@ -105,17 +120,16 @@ class Confirmed:
         return list(configs.values())[: self._top]
 
 
-def confirmation(spec: SweepSpec) -> tuple[int, int]:
-    """Trials and epochs that the confirmation of all cells takes, at most."""
+def confirmation(spec: SweepSpec) -> list[tuple[str, TrainConfig, int]]:
+    """What the confirmation of every searched cell takes, at most: arm, a config of the cell, trials."""
     if spec.confirm is None:
-        return 0, 0
+        return []
     each = spec.confirm.top * len(spec.confirm.seeds)
-    lengths = [
-        spec.config(cell, spec.seeds[0], spec.corners(cell)[0]).length
+    return [
+        (cell.arm, spec.config(cell, spec.seeds[0], spec.corners(cell)[0]), each)
         for cell in spec.cells()
         if spec.arms[cell.arm].nuisance
     ]
-    return each * len(lengths), each * sum(lengths)
 
 
 def _searched_cells(spec: SweepSpec) -> dict[str, int]:

@@ -17,6 +17,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.attempt import DiskFull, TrainerFactory
+from harness.budget import EVENT as BUDGET_SPENT
+from harness.budget import Purse
 from harness.checkpoints import drop_pruned
 from harness.executors import Executor, LocalExecutor, RayExecutor
 from harness.folder import RunError
@@ -63,8 +65,9 @@ def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, A
     where the pool cannot be had, RunError where the sweep had to stop.
     """
     folder, progress = ledger.path.parent, _progress(spec, ledger)
-    recorder = Recorder(ledger, progress)
-    search = search_for(spec, ledger, means.fingerprint)
+    purse = Purse(spec, ledger) if spec.budget else None
+    recorder = Recorder(ledger, progress, purse)
+    search = search_for(spec, ledger, means.fingerprint, purse)
     if means.library.ledgers:
         search = Reusing(search, means.library, recorder, partial(conditions, pool=spec.pool))
     with marked(folder), StopSignals(progress) as stop, _places(spec, means) as where:
@@ -86,6 +89,7 @@ def _run(
         with recorder.progress:
             where.run(search, recorder, folder, stop)
         if not stop.reason:
+            recorder.tell_budget()
             weigh(spec, recorder.ledger)
         ending = stop.reason or ""
     except KeyboardInterrupt:
@@ -128,8 +132,9 @@ def _progress(spec: SweepSpec, ledger: Ledger) -> Progress:
 class Recorder:
     """The listener that writes the ledger: on disk first, then anywhere else."""
 
-    def __init__(self, ledger: Ledger, progress: Progress) -> None:
-        self.ledger, self.progress = ledger, progress
+    def __init__(self, ledger: Ledger, progress: Progress, purse: Purse | None = None) -> None:
+        self.ledger, self.progress, self._purse = ledger, progress, purse
+        self._restored: dict[str, int] = {}  # key → epochs that the running attempt had from a checkpoint
         self._running: dict[str, TrialSpec] = {}
         self._attempts = Counter(event.key for event in ledger.events() if event.kind == "started")
         self._known: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)  # key → epoch → metrics
@@ -142,7 +147,7 @@ class Recorder:
             self.ledger.add_event("started", key, attempt=attempt, epoch=epoch, info=info)
             if epoch < (known := len(self._known[key])):
                 self.noted(trial, f"its checkpoint holds {epoch} of {known} known epochs; the others are trained again")
-        self._attempts[key] = attempt
+        self._attempts[key], self._restored[key] = attempt, epoch
         self._running[key] = trial
         self.progress.started(key, epoch)
 
@@ -152,6 +157,8 @@ class Recorder:
         if not is_new and report.metrics != known[report.epoch]:
             self.noted(trial, f"epoch {report.epoch} trained again gave other metrics; the first ones stay")
         known.setdefault(report.epoch, report.metrics)
+        if self._purse and not is_new and report.epoch > self._restored[trial.key]:
+            self._purse.again(trial, report)
         self.progress.epoch(trial.key, report.epoch)
         return is_new
 
@@ -171,6 +178,15 @@ class Recorder:
         self.progress.say(text)
         with suppress(LedgerError):  # it has been said
             self.ledger.add_event("note", text=text)
+
+    def tell_budget(self) -> None:
+        """Write down that the budget has ended the sweep, where it has."""
+        if self._purse is None or not self._purse.refused:
+            return
+        payload = self._purse.told()
+        self.ledger.add_event(BUDGET_SPENT, **payload)
+        self.progress.say(f"{payload['budget']}: {payload['used']:,.6g} of {payload['limit']:,.6g} are used, and no "
+                          f"further trial fits; `harness extend {self.ledger.path.parent}` raises it")  # fmt: skip
 
     def close(self, reason: str) -> None:
         """The sweep's last events. `reason`: why it stopped early, empty where it did not."""

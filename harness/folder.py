@@ -20,6 +20,7 @@ from harness.spec import SweepSpec
 from harness.status import read_spec
 from harness.trials import TrialSpec
 
+DRIVER_DIED = "the driver died"  # reason of what a later driver writes for it
 MILESTONES = ("sweep_started", "sweep_resumed", "sweep_interrupted", "sweep_finished")
 
 
@@ -113,9 +114,9 @@ def _settle(ledger: Ledger) -> None:
     """Write what a driver that died could not: what it had running is interrupted, and so is the sweep."""
     with ledger.transaction():
         for key in (key for key, state in ledger.states().items() if state == "running"):
-            ledger.add_event("interrupted", key, reason="the driver died")
+            ledger.add_event("interrupted", key, reason=DRIVER_DIED)
         if milestone(ledger) in ("sweep_started", "sweep_resumed"):
-            ledger.add_event("sweep_interrupted", reason="the driver died")
+            ledger.add_event("sweep_interrupted", reason=DRIVER_DIED)
 
 
 def _write_down(folder: Path, spec: SweepSpec, environment: Mapping[str, Any], trials: Sequence[TrialSpec]) -> None:
