@@ -93,3 +93,8 @@ def numbers(ledger: Ledger) -> tuple[Any, ...]:
 
 def all_ended(ledger: Ledger) -> bool:
     return set(ledger.states().values()) <= ENDED
+
+
+def curve(ledger: Ledger, key: str, metric: str) -> dict[int, float]:
+    """Epoch → value, in the epochs in which the metric was measured."""
+    return {row.epoch: row.metrics[metric] for row in ledger.epochs(key) if metric in row.metrics}

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from harness.adaptive import Adaptive, Group
 from harness.executors import RayExecutor
 from harness.ledger import ENDED, Ledger
-from harness.record import curve
 from harness.search import Search, search_for
 from harness.source import SpecError
 from harness.space import random_points
@@ -24,7 +23,7 @@ from harness.trials import enumerate_trials
 from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport
 from tests.harness.fake import BEST_LR, Fake, FakeTrainer
-from tests.harness.searched import LR, Writer, all_ended, begin, fingerprint, go_on, numbers, places, run, spec
+from tests.harness.searched import LR, Writer, all_ended, begin, curve, fingerprint, go_on, numbers, places, run, spec
 
 ASHA = {"name": "asha", "grace": 1, "reduction": 2}
 STATE = {"finished": "COMPLETE", "pruned": "PRUNED", "diverged": "FAIL", "failed": "FAIL", "running": "RUNNING"}

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from harness.record import curve
 from harness.spec import STUDY_SEEDS, SpecError, SweepSpec, load_sweep
 from harness.trials import TrialSpec, default_point, enumerate_trials
 from tests.harness.fake import Fake
-from tests.harness.searched import LR, begin, fingerprint, go_on, numbers, places, run, spec
+from tests.harness.searched import LR, begin, curve, fingerprint, go_on, numbers, places, run, spec
 from tests.harness.test_adaptive import studies
 
 WRITTEN = 2e-3  # the learning rate of the base
