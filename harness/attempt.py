@@ -5,17 +5,20 @@ each message on through `hear`; where the attempt runs is all in which executors
 from __future__ import annotations
 
 import errno
+import gc
 import math
+import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.lock import training as sole_worker
+from harness.memory import REMEDY, limit, out_of_memory
 from harness.search import Search
 from harness.team import team
-from lejepa.config import TrainConfig
+from lejepa.config import FLOORS, TrainConfig
 
 if TYPE_CHECKING:
     from harness.trials import TrialSpec
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 class Training(Protocol):
     """What a trial needs of lejepa.trainer.Trainer, and of whatever stands in for it."""
 
+    config: TrainConfig  # as its checkpoints have it
     reports: list[EpochReport]
     info: dict[str, Any]
 
@@ -48,6 +52,8 @@ class Order:
     log: str  # absolute file
     reads_test: bool
     ranks: int = 1  # processes that share each batch
+    gpus: float = 0.0  # GPUs that are granted; of a fraction, no more memory is taken than that
+    finer: int = 1  # times as many parts as config.accumulate says, in which a batch goes through the encoder
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,14 @@ class DiskFull(Exception):
     """A worker could not keep its state. Every other trial would meet the same, so the sweep stops."""
 
 
+class OutOfMemory(Exception):
+    """A trial does not fit where it ran, also not with its batches in finer parts; the message says what to change."""
+
+
+class Uncuttable(Exception):
+    """A trial's batches must go through the encoder whole; the message says why."""
+
+
 if TYPE_CHECKING:  # the trainer's own type comes with torch, which only workers need
     Message = Started | Noted | EpochReport | Ended
 
@@ -95,11 +109,13 @@ class Listener(Protocol):
         """finished, pruned, diverged, failed; or interrupted, when an attempt ended and the trial can go on."""
 
 
-def order(trial: TrialSpec, granted: TrainConfig, ranks: int, folder: Path) -> Order:
-    """`granted`: the trial's config with the threads and the device of its place; `folder`: the sweep's."""
+def order(trial: TrialSpec, granted: TrainConfig, ranks: int, folder: Path, gpus: float = 0.0) -> Order:
+    """`granted`: the trial's config with the threads and the device of its place; `gpus`: of its place; `folder`: the
+    sweep's.
+    """
     folder = folder.absolute()
     checkpoints, log = folder / "checkpoints" / trial.key, folder / "logs" / f"{trial.key}.txt"
-    return Order(trial.key, granted.model_dump(mode="json"), str(checkpoints), str(log), trial.reads_test, ranks)
+    return Order(trial.key, granted.model_dump(mode="json"), str(checkpoints), str(log), trial.reads_test, ranks, gpus)
 
 
 def lejepa_trainer(config: TrainConfig, checkpoints: Path) -> Training:
@@ -116,10 +132,15 @@ def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, N
     from lejepa.trainer import Diverged
 
     try:
-        with sole_worker(Path(order.log)), team(order):
-            end = yield from _train(order, trainer)
+        if order.gpus and order.config["device"] != "cpu":
+            limit(order.gpus)
+        with sole_worker(Path(order.log)):
+            end = yield from _within_memory(order, trainer)
     except Diverged as error:
         end = Ended("diverged", {"epoch": error.epoch, "step": error.step, "reason": error.reason})
+    except OutOfMemory as error:
+        traceback.print_exc()
+        end = Ended("failed", {"reason": str(error), "traceback": traceback.format_exc()})
     except Exception as error:  # whatever a trial raises ends that trial, never the sweep
         traceback.print_exc()
         end = Ended("failed", {"traceback": traceback.format_exc()})
@@ -128,8 +149,36 @@ def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, N
     yield end
 
 
-def _train(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Ended]:
+def _within_memory(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Ended]:
+    """The training; where memory runs out once more, with each batch in twice as many parts. Raises OutOfMemory."""
+    try:
+        with team(order):
+            return (yield from _train(order, trainer))
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        traceback.print_exc()
+        first = f"out of memory ({_first_line(error)}), {_peak(order)}"
+    _let_go()  # the error is gone, and with it the frames that held tensors
+    finer = replace(order, finer=2 * order.finer)
+    try:
+        with team(finer):
+            return (yield from _train(finer, trainer, after=first))
+    except Uncuttable as error:
+        raise OutOfMemory(f"{first}; not tried in finer parts, as {error}. What helps: {_REMEDY}") from error
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        again = f"and again in {_parts(finer)} parts ({_first_line(error)}), {_peak(order)}"
+        raise OutOfMemory(f"{first}; {again}. What helps: {_REMEDY}") from error
+
+
+def _train(order: Order, trainer: TrainerFactory, after: str = "") -> Generator[Message, None, Ended]:
+    """after: what ended the training before this one."""
     training = yield from restored(order, trainer)
+    if after:
+        goes_on = f"goes on from its checkpoint, each batch in {_parts(order)} parts through the encoder"
+        yield Noted(f"{after}; {goes_on}: equal statistics, other rounding")
     yield Started(tuple(training.reports), training.info)
     for report in training:
         if bad := [name for name, value in report.metrics.items() if not math.isfinite(value)]:
@@ -144,8 +193,8 @@ def restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None, 
     from lejepa import ranks
     from lejepa.checkpoint import CheckpointError
 
-    config, checkpoints = TrainConfig.model_validate(order.config), Path(order.checkpoints)
-    training = trainer(config, checkpoints)
+    checkpoints = Path(order.checkpoints)
+    training = _built(order, trainer)
     try:
         training.load()
     except CheckpointError as error:
@@ -155,8 +204,31 @@ def restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None, 
         text = f"starts again from epoch 0: {error}; the broken checkpoint is kept in {kept}"
         print(text, flush=True)
         yield Noted(text)
-        training = trainer(config, checkpoints)  # what was half restored is gone
+        training = _built(order, trainer)  # what was half restored is gone
     return training
+
+
+def _built(order: Order, trainer: TrainerFactory) -> Training:
+    """A new trainer of the order. Raises Uncuttable where it takes its batches only in the parts that its config says.
+
+    Parts are no more of a trial than threads are: its checkpoints stay those of its config.
+    """
+    config, checkpoints = TrainConfig.model_validate(order.config), Path(order.checkpoints)
+    if order.finer == 1:
+        return trainer(config, checkpoints)
+    if config.method.name in FLOORS:
+        raise Uncuttable(f"{config.method.name} trains nothing")
+    try:
+        training = trainer(config.model_copy(update={"accumulate": _parts(order)}), checkpoints)
+    except ValueError as error:  # it was built before, with other parts
+        raise Uncuttable(str(error)) from error
+    training.config = config
+    training.info["accumulate"] = _parts(order)
+    return training
+
+
+def _parts(order: Order) -> int:
+    return int(order.config["accumulate"]) * order.finer
 
 
 def _set_aside(checkpoints: Path) -> Path:
@@ -166,6 +238,28 @@ def _set_aside(checkpoints: Path) -> Path:
     return checkpoints.rename(aside)
 
 
+def _let_go() -> None:
+    gc.collect()
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        sys.modules["torch"].cuda.empty_cache()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _peak(order: Order) -> str:
+    """What was taken at the most, in words, and of what."""
+    import torch
+
+    from lejepa.telemetry import peak_memory
+
+    cuda = order.config["device"] != "cpu" and torch.cuda.is_initialized()
+    taken = f"{peak_memory(torch.device('cuda' if cuda else 'cpu')) / 1e3:.2f} GB taken at the most"
+    return f"{taken} with {order.gpus:g} of a GPU granted" if cuda and 0 < order.gpus < 1 else taken
+
+
+_REMEDY = f"{REMEDY}, or give a trial more memory: a larger part of a GPU, fewer trials at once"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
