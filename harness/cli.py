@@ -132,6 +132,29 @@ def retry(
 
 
 @app.command()
+def extend(
+    folder: SweepFolder,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds in all, of every cell and confirmation.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Search trials in all, of every study.")] = None,
+    overrides: Override = None,
+    executor: Annotated[ExecutorName | None, typer.Option(help="As in the run, where not given.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; as in the run, where not given.")] = None,
+    accept_code_change: AcceptCodeChange = False,
+    reuse: Reuse = None,
+) -> None:
+    """Add seeds, search trials or budget to a sweep in its own folder, and go on with it."""
+    from harness.extend import extend_sweep
+
+    named = executor.value if executor else None
+    with _run_errors():
+        summary = extend_sweep(
+            folder, overrides or (), seeds, trials, named, tracking_uri, _command(), accept_code_change,
+            reuse=reuse or (),
+        )  # fmt: skip
+        _finish(summary)
+
+
+@app.command()
 def stop(
     folder: SweepFolder,
     wait: Annotated[float, typer.Option(min=0.0, help="Seconds that it may take to end.")] = 300.0,
@@ -314,13 +337,13 @@ def _resume(
     again: Sequence[str],
     reuse: Sequence[Path] = (),
 ) -> None:
-    from harness.resume import resume_sweep
+    from harness.resume import resume_sweep, why_over
 
     named = executor.value if executor else None
     with _run_errors():
         summary = resume_sweep(folder, named, tracking_uri, _command(), accept_code_change, again, reuse=reuse)
         if summary is None:
-            typer.echo(f"{folder}: the sweep has finished, there is nothing to do; `harness retry` tries failed trials")
+            typer.echo(why_over(folder))
             return
         _finish(summary)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from harness.folder import EXTENDED
 from harness.ledger import ENDED, Ledger, canonical
 from harness.record import once, record, recorded
 from harness.selecting import curve
@@ -12,7 +14,7 @@ from harness.space import crossed
 from harness.trials import confirm_trials, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.budget import Purse
     from harness.search import Search
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from harness.trials import TrialSpec
     from lejepa.config import TrainConfig
     from lejepa.trainer import EpochReport
+
+_CONFIRMED = "confirmed"  # event of an extended sweep: a cell has all of its confirmation
 
 
 class Confirmed:
@@ -36,7 +40,7 @@ class Confirmed:
         self._purse = purse
         self._search, self._spec, self._ledger, self._top = search, spec, ledger, spec.confirm.top
         places, states = recorded(ledger), ledger.states()
-        begun = {_cell(trial.arm, trial.cell) for trial in places if trial.purpose == "confirm"}
+        begun, self._extended = _begun(ledger, places)
         self._open = {place: size for place, size in _searched_cells(spec).items() if place not in begun}
         unfinished = [trial for trial in once(places) if states[trial.key] not in ENDED]
         self._waiting = deque(trial for trial in unfinished if trial.purpose == "confirm")
@@ -98,11 +102,26 @@ class Confirmed:
     def _confirm(self, place: str, states: Mapping[str, str]) -> None:
         best = self._best(place, states)
         trials = [trial for rank, winner in enumerate(best) for trial in confirm_trials(self._spec, winner, rank)]
-        record(self._ledger, trials)
+        with self._ledger.transaction():
+            if self._extended:
+                trials = self._missing(place, trials)
+                self._ledger.add_event(_CONFIRMED, place=place)
+            record(self._ledger, trials)
         self._waiting.extend(trial for trial in once(trials) if trial.key not in states)  # others have it already
         note = f"no search trial of {place} has finished: it has no config to confirm"
         if not best and not any(event.payload.get("text") == note for event in self._ledger.events()):
             self._ledger.add_event("note", text=note)
+
+    def _missing(self, place: str, trials: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """Those that the cell has not got, behind those that it has."""
+        there = [
+            trial
+            for trial in recorded(self._ledger)
+            if trial.purpose == "confirm" and _cell(trial.arm, trial.cell) == place
+        ]
+        known, free = {trial.key for trial in there}, max([trial.ordinal for trial in there], default=-1) + 1
+        fresh = [trial for trial in trials if trial.key not in known]
+        return [replace(trial, ordinal=free + i) for i, trial in enumerate(fresh)]
 
     def _best(self, place: str, states: Mapping[str, str]) -> list[TrialSpec]:
         """The `confirm.top` best configs of a cell, each as the trial in which it did best; of equals the earlier."""
@@ -130,6 +149,18 @@ def confirmation(spec: SweepSpec) -> list[tuple[str, TrainConfig, int]]:
         for cell in spec.cells()
         if spec.arms[cell.arm].nuisance
     ]
+
+
+def _begun(ledger: Ledger, places: Sequence[TrialSpec]) -> tuple[set[str], bool]:
+    """Cells whose confirmation is written down, and whether the sweep was extended, which opens all of them again."""
+    begun = {_cell(trial.arm, trial.cell) for trial in places if trial.purpose == "confirm"}
+    extended = False
+    for event in ledger.events():
+        if event.kind == EXTENDED:
+            begun, extended = set(), True
+        elif event.kind == _CONFIRMED:
+            begun.add(event.payload["place"])
+    return begun, extended
 
 
 def _searched_cells(spec: SweepSpec) -> dict[str, int]:

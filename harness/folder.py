@@ -21,6 +21,7 @@ from harness.status import read_spec
 from harness.trials import TrialSpec
 
 DRIVER_DIED = "the driver died"  # reason of what a later driver writes for it
+EXTENDED = "sweep_extended"  # the resolved file before and after, as text
 MILESTONES = ("sweep_started", "sweep_resumed", "sweep_interrupted", "sweep_finished")
 
 
@@ -73,6 +74,8 @@ def opened(folder: Path) -> Iterator[tuple[SweepSpec, Ledger]]:
             outlast_orphans(folder)
             ledger = stack.enter_context(Ledger(folder / "ledger.db"))
             _settle(ledger)
+            if _finish_extension(folder, ledger):
+                spec = SweepSpec.model_validate(read_spec(folder))
         except ValidationError as error:
             raise Refused(f"{folder / 'sweep.yaml'}: {error}") from error
         except (LedgerError, Locked, OSError) as error:
@@ -117,6 +120,23 @@ def _settle(ledger: Ledger) -> None:
             ledger.add_event("interrupted", key, reason=DRIVER_DIED)
         if milestone(ledger) in ("sweep_started", "sweep_resumed"):
             ledger.add_event("sweep_interrupted", reason=DRIVER_DIED)
+
+
+def replace_spec(folder: Path, text: str) -> None:
+    """Another resolved file in the place of the one that is there, whole or not at all."""
+    beside = folder / "sweep.yaml.new"
+    _write(beside, text)
+    beside.replace(folder / "sweep.yaml")
+    _sync(folder)
+
+
+def _finish_extension(folder: Path, ledger: Ledger) -> bool:
+    """Whether a driver wrote an extension into the ledger and died before it had replaced the file."""
+    extensions = [event.payload for event in ledger.events() if event.kind == EXTENDED]
+    if not extensions or (folder / "sweep.yaml").read_text(encoding="utf-8") != extensions[-1]["before"]:
+        return False
+    replace_spec(folder, extensions[-1]["after"])
+    return True
 
 
 def _write_down(folder: Path, spec: SweepSpec, environment: Mapping[str, Any], trials: Sequence[TrialSpec]) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.attempt import TrainerFactory, lejepa_trainer
+from harness.budget import EVENT as BUDGET_SPENT
 from harness.drive import Means, RunSummary, drive
-from harness.folder import MILESTONES, Refused, environment_of, opened
+from harness.folder import EXTENDED, MILESTONES, Refused, environment_of, opened
 from harness.importance import weigh
 from harness.ledger import Ledger, LedgerError
 from harness.pool import PoolError
@@ -25,6 +26,8 @@ from harness.spec import SweepSpec
 from harness.tracking import uri_of
 from harness.trials import Fingerprint, code_hash, enumerate_trials
 from lejepa.config import TrainConfig
+
+Change = tuple[str, dict[str, Any]]  # an event of the sweep: kind and payload
 
 
 def resume_sweep(
@@ -43,37 +46,81 @@ def resume_sweep(
     again. reuse: as in `run_sweep`. Raises Refused where nothing was started: no sweep, another driver, changed code or
     data, no such pool; RunError where the sweep had to stop again.
     """
-    from lejepa.data import fingerprint  # torch
-
     folder, requeue = Path(folder).absolute(), list(requeue)
     with opened(folder) as (spec, ledger):
-        environment = environment_of(folder)
         if _is_over(ledger) and not requeue:
             weigh(spec, ledger)  # a sweep that ended before the ledger kept it
             return None
-        try:
-            known = library([*map(Path, reuse)])
-        except ReuseError as error:
-            raise Refused(f"--reuse: {error}") from error
-        where = executor or environment.get("executor", "ray")
-        means = Means(where, trainer, cache(fingerprint), uri_of(folder, tracking_uri), known)
-        _check_data(folder, spec, ledger, means.fingerprint)
-        changes = [*_code_change(folder, ledger, accept_code_change), *_torch_change(ledger, environment)]
+        means = means_for(folder, spec, ledger, executor, tracking_uri, trainer, reuse)
+        changes = changes_since(folder, ledger, accept_code_change)
         with ledger.transaction():
-            for kind, payload in changes:
-                ledger.add_event(kind, **payload)
+            change(ledger, changes)
             for key in requeue:
                 ledger.add_event("requeued", key)
-        resumed = {"command": list(command), "pid": os.getpid(), "executor": means.executor, "torch": _torch()}
-        try:
-            return drive(spec, ledger, means, resumed)
-        except PoolError as error:
-            raise Refused(str(error)) from error
+        return go_on(spec, ledger, means, command)
+
+
+def means_for(
+    folder: Path,
+    spec: SweepSpec,
+    ledger: Ledger,
+    executor: str | None,
+    tracking_uri: str | None,
+    trainer: TrainerFactory,
+    reuse: Sequence[Path],
+) -> Means:
+    """With what a sweep goes on, where not given as in its run. Refused where its data are not those of the run."""
+    from lejepa.data import fingerprint  # torch
+
+    try:
+        known = library([*map(Path, reuse)])
+    except ReuseError as error:
+        raise Refused(f"--reuse: {error}") from error
+    where = executor or environment_of(folder).get("executor", "ray")
+    means = Means(where, trainer, cache(fingerprint), uri_of(folder, tracking_uri), known)
+    _check_data(folder, spec, ledger, means.fingerprint)
+    return means
+
+
+def changes_since(folder: Path, ledger: Ledger, accept_code_change: bool) -> list[Change]:
+    """What is not as it was when the sweep began. Refused where it matters and was not accepted."""
+    return [*_code_change(folder, ledger, accept_code_change), *_torch_change(ledger, environment_of(folder))]
+
+
+def change(ledger: Ledger, changes: Sequence[Change]) -> None:
+    for kind, payload in changes:
+        ledger.add_event(kind, **payload)
+
+
+def go_on(spec: SweepSpec, ledger: Ledger, means: Means, command: Sequence[str]) -> RunSummary:
+    """Drive what is left of a sweep. Raises Refused, RunError."""
+    resumed = {"command": list(command), "pid": os.getpid(), "executor": means.executor, "torch": _torch()}
+    try:
+        return drive(spec, ledger, means, resumed)
+    except PoolError as error:
+        raise Refused(str(error)) from error
+
+
+def why_over(folder: Path) -> str:
+    """Why there is nothing to do for a resume, and what there may be to do instead."""
+    with Ledger.read(folder / "ledger.db") as ledger:
+        last = [event for event in ledger.events() if event.kind in (BUDGET_SPENT, EXTENDED, "requeued")]
+        waiting = sum(state == "waiting" for state in ledger.states().values())
+    if not last or last[-1].kind != BUDGET_SPENT:
+        return (
+            f"{folder}: the sweep has finished, there is nothing to do; `harness retry` tries failed trials, `harness "
+            f"extend` adds seeds or trials"
+        )
+    name, limit = last[-1].payload["budget"], last[-1].payload["limit"]
+    return (
+        f"{folder}: budget.{name} is used, and {waiting} trials wait; `harness extend {folder} --set budget.{name}=N` "
+        f"goes on, N above {limit:g}"
+    )
 
 
 def _is_over(ledger: Ledger) -> bool:
-    """Finished, and no trial was queued again since."""
-    kinds = [event.kind for event in ledger.events() if event.kind in (*MILESTONES, "requeued")]
+    """Finished, and no trial was added or queued again since."""
+    kinds = [event.kind for event in ledger.events() if event.kind in (*MILESTONES, "requeued", EXTENDED)]
     return kinds[-1:] == ["sweep_finished"]
 
 
@@ -89,9 +136,6 @@ def to_retry(folder: Path, states: Collection[str], prefixes: Sequence[str] = ()
     if wrong := [key for key in keys if now[key] not in states]:
         raise Refused(f"{wrong[0]} is {now[wrong[0]]}: only trials that have {' or '.join(states)} are tried again")
     return list(dict.fromkeys(keys))
-
-
-Change = tuple[str, dict[str, Any]]  # an event of the sweep: kind and payload
 
 
 def _check_data(folder: Path, spec: SweepSpec, ledger: Ledger, fingerprint: Fingerprint) -> None:

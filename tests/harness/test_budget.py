@@ -18,6 +18,7 @@ from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport
 from tests.harness.fake import Fake, FakeTrainer, trial
 from tests.harness.searched import begin, go_on, places, spec
+from tests.harness.test_extend import NoMirror
 
 ARMS: dict[str, Any] = {"slow": {"base": {"method": {"name": "vicreg"}}}, "quick": {"base": {"method": {"lamb": 0.05}}}}
 
@@ -156,10 +157,13 @@ def test_tpe_takes_turns_too(tmp_path: Path) -> None:
     assert ended(ledger) == {"slow": 3, "quick": 3}
 
 
-def test_a_sweep_that_its_budget_ends_says_which_and_a_resume_adds_nothing(runs: Path) -> None:
+def test_a_sweep_that_its_budget_ends_says_which_and_a_resume_adds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.drive.MirrorThread", lambda *_: NoMirror())
     sweep = plain(budget={"epochs": 30})
-    run_sweep(sweep, runs / "swept", "local", trainer=Timed())
-    with Ledger.read(runs / "swept" / "ledger.db") as ledger:
+    run_sweep(sweep, tmp_path / "swept", "local", trainer=Timed())
+    with Ledger.read(tmp_path / "swept" / "ledger.db") as ledger:
         [event] = [event for event in ledger.events() if event.kind == "budget_spent"]
         before = len(ledger.events())
         assert ledger.events()[-1].kind == "sweep_finished"
@@ -168,8 +172,8 @@ def test_a_sweep_that_its_budget_ends_says_which_and_a_resume_adds_nothing(runs:
         }  # fmt: skip
         assert {arm: used["epochs"] for arm, used in event.payload["arms"].items()} == {"slow": 16, "quick": 12}
         assert 0 < driven(ledger) < 60
-    assert resume_sweep(runs / "swept", trainer=Timed()) is None
-    with Ledger.read(runs / "swept" / "ledger.db") as ledger:
+    assert resume_sweep(tmp_path / "swept", trainer=Timed()) is None
+    with Ledger.read(tmp_path / "swept" / "ledger.db") as ledger:
         assert len(ledger.events()) == before
 
 
