@@ -1,0 +1,234 @@
+"""Whether what a table's numbers do along an axis is seen again at another scale. Pure functions of numbers.
+
+A line is one axis at fixed values of the others: `xs` in rising order, scores (len(xs), n) of the same n seeds, larger
+being better. Every verdict is `holds`, `does not hold` or `undecided`, by the interval of one quantity.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from reports import statistics as st
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+RELATED = 0.5  # a Spearman correlation below this is no order to speak of
+FEWEST_RANKED = 4  # cells: the order of three cannot be told from chance
+_RESAMPLES = 4_000
+_ORDERS = 7  # cells up to which every order is counted
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    xs: tuple[Any, ...]  # numbers where an optimum is asked for
+    scores: Floats  # (len(xs), n)
+
+    @property
+    def edge(self) -> str:
+        """Whether the best mean is that of the `smallest` or `largest` x tried: then the optimum may lie beyond."""
+        best = int(self.scores.mean(axis=1).argmax())
+        return "smallest" if best == 0 else "largest" if best == len(self.xs) - 1 else ""
+
+
+# -- where the optimum is ---------------------------------------------------------------------------------------------
+
+
+def peaks(line: Line) -> Floats:
+    """log10 of every seed's best x > 0: the vertex of the parabola through its best value and the two beside it, or
+    the best x itself where that is the smallest or largest."""
+    x = np.log10(line.xs)
+    return np.array([_peak(x, column) for column in line.scores.T])
+
+
+def _peak(x: Floats, y: Floats) -> float:
+    i = int(y.argmax())
+    if i in (0, len(x) - 1):
+        return float(x[i])
+    left, right = (y[i] - y[i - 1]) / (x[i] - x[i - 1]), (y[i + 1] - y[i]) / (x[i + 1] - x[i])
+    bend = right - left  # ≤ 0
+    return float(x[i]) if bend == 0 else float((left * (x[i] + x[i + 1]) - right * (x[i - 1] + x[i])) / (2 * -bend))
+
+
+def optimum(line: Line) -> st.Estimate:
+    """log10 of the best x with its interval over seeds."""
+    return st.mean_interval(peaks(line))
+
+
+def near_best(values: Mapping[float, float], within: float) -> list[float]:
+    """The x, around the best without a break, at which a column of single numbers is within so much of its best."""
+    xs = sorted(values)
+    first, last = st.plateau([values[x] for x in xs], within, max(range(len(xs)), key=lambda i: values[xs[i]]))
+    return xs[first : last + 1]
+
+
+def optimum_verdict(line: Line, found: st.Estimate, published: Sequence[float]) -> str:
+    """published: the x that the table cannot tell from its best. Holds where the interval of ours meets their range."""
+    if found.low is None or found.high is None or line.edge:
+        return OPEN
+    if found.high < math.log10(min(published)) or found.low > math.log10(max(published)):
+        return FAILS
+    whole = math.log10(line.xs[-1]) - math.log10(line.xs[0])
+    return HOLDS if found.high - found.low < whole / 2 else OPEN
+
+
+def slope(along: Sequence[float], lines: Sequence[Line]) -> st.Estimate:
+    """Of log best x on log `along`, least squares in every seed, with its interval over seeds."""
+    at = np.log10(along) - np.log10(along).mean()
+    return st.mean_interval(at @ np.stack([peaks(line) for line in lines]) / (at @ at))
+
+
+def published_slope(best: Mapping[float, float]) -> float:
+    """The same of single numbers: `along` → best x."""
+    at, y = np.log10(list(best)), np.log10(list(best.values()))
+    return float((at - at.mean()) @ y / ((at - at.mean()) @ (at - at.mean())))
+
+
+def slope_verdict(found: st.Estimate, published: float, lines: Sequence[Line]) -> str:
+    """An optimum at an end of its grid hides where it is. That is no harm to a rise where it is only hidden further up
+    at the last line, or further down at the first."""
+    if found.low is None or found.high is None:
+        return OPEN
+    hidden = [line.edge for line in lines]
+    harmless = not any(hidden[1:-1]) and hidden[0] != "largest" and hidden[-1] != "smallest"
+    if found.low > 0:
+        return HOLDS if harmless else OPEN
+    return FAILS if not any(hidden) and found.high < published else OPEN
+
+
+# -- how a line runs --------------------------------------------------------------------------------------------------
+
+
+def change(lines: Sequence[Line]) -> st.Estimate:
+    """From the first to the last x along the least-squares line over their ranks, mean over the lines, by seed."""
+    return st.mean_interval(np.mean([_change(line.scores) for line in lines], axis=0))
+
+
+def _change(scores: Floats) -> Floats:
+    at = np.arange(len(scores)) - (len(scores) - 1) / 2
+    return np.asarray(at @ scores / (at @ at) * (len(scores) - 1))
+
+
+def published_change(columns: Sequence[ArrayLike]) -> float:
+    return float(np.mean([_change(np.asarray(column, dtype=float)[:, None]) for column in columns]))
+
+
+def contrary_steps(lines: Sequence[Line], direction: int, tolerance: float) -> list[tuple[Any, Any]]:
+    """Neighbouring x between which the scores go the other way by more than the tolerance, decidedly."""
+    found = []
+    for line in lines:
+        for i in range(len(line.xs) - 1):
+            step = st.mean_interval(line.scores[i + 1] - line.scores[i])
+            if st.verdict(step, tolerance) == st.DECIDED and direction * step.mean < 0:
+                found.append((line.xs[i], line.xs[i + 1]))
+    return found
+
+
+def monotone_verdict(found: st.Estimate, contrary: Sequence[tuple[Any, Any]], tolerance: float) -> str:
+    """found: the change in the published direction."""
+    if found.low is None or found.high is None:
+        return OPEN
+    if found.high < tolerance and found.low <= 0:
+        return FAILS
+    if found.low > 0:
+        return FAILS if contrary else HOLDS
+    return OPEN
+
+
+def shortfalls(line: Line, best: int) -> list[st.Estimate]:
+    """Of every x against the best one, paired by seed: 0 is as good, positive is worse."""
+    return [st.mean_interval(line.scores[best] - scores) for scores in line.scores]
+
+
+def plateau_verdict(lost: Sequence[st.Estimate], tolerance: float) -> str:
+    """lost: the shortfalls of the x that are as good as the best in the table."""
+    if any(one.low is not None and one.low > tolerance for one in lost):
+        return FAILS
+    inside = [one.high is not None and one.high <= tolerance for one in lost]
+    return HOLDS if inside and all(inside) else OPEN
+
+
+@dataclass(frozen=True)
+class Saturation:
+    rise: st.Estimate  # from the first to the last x
+    last: st.Estimate  # from the last but one
+
+
+def saturation(lines: Sequence[Line]) -> Saturation:
+    """Means over the lines, by seed."""
+    rise = np.mean([line.scores[-1] - line.scores[0] for line in lines], axis=0)
+    return Saturation(
+        st.mean_interval(rise), st.mean_interval(np.mean([s.scores[-1] - s.scores[-2] for s in lines], 0))
+    )
+
+
+def saturation_verdict(found: Saturation, tolerance: float) -> str:
+    """Rises at first, and at the end by no more than the tolerance."""
+    rise, last = found.rise, found.last
+    if rise.low is None or rise.high is None or last.low is None or last.high is None:
+        return OPEN
+    if last.low > tolerance or rise.high <= 0:
+        return FAILS
+    return HOLDS if rise.low > 0 and last.high <= tolerance else OPEN
+
+
+# -- the order of the cells -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Order:
+    rho: st.Estimate
+    p: float  # of an order at random reaching as much
+
+
+def order(published: ArrayLike, scores: ArrayLike, seed: int = 0) -> Order | None:
+    """Spearman's ρ of published numbers and our means, scores (cells, n seeds). Its interval draws the seeds anew from
+    the noise pooled over all cells, since the two or three seeds of one cell are too few to draw from; none at n = 1.
+    None below FEWEST_RANKED cells, and where either does not vary."""
+    x, y = np.asarray(published, dtype=float), np.asarray(scores, dtype=float)
+    means = y.mean(axis=1)
+    if len(x) < FEWEST_RANKED or np.ptp(x) == 0 or np.ptp(means) == 0:
+        return None
+    rho = float(_correlations(x, means[None])[0])
+    rng = np.random.default_rng(seed)
+    p = _chance(x, means, rho, rng)
+    cells, n = y.shape
+    if n == 1:
+        return Order(st.Estimate(rho, None, None, cells, "no interval at n = 1"), p)
+    noise = y - means[:, None] - y.mean(axis=0) + y.mean()
+    noise = noise.ravel() * math.sqrt(cells * n / ((cells - 1) * (n - 1)))
+    drawn = means + rng.choice(noise, (_RESAMPLES, cells, n)).mean(axis=2)
+    low, high = np.nanquantile(_correlations(x, drawn), [(1 - st.LEVEL) / 2, (1 + st.LEVEL) / 2])
+    return Order(st.Estimate(rho, min(rho, float(low)), max(rho, float(high)), cells, "bootstrap over seeds"), p)
+
+
+def order_verdict(found: Order) -> str:
+    rho = found.rho
+    if rho.low is None or rho.high is None:
+        return OPEN
+    if rho.high < RELATED:
+        return FAILS
+    return HOLDS if rho.low > 0 and found.p <= st.ALPHA else OPEN
+
+
+def _chance(x: Floats, y: Floats, rho: float, rng: np.random.Generator) -> float:
+    """One-sided p of a permutation test: every order where they are few, else drawn ones."""
+    if len(x) <= _ORDERS:
+        orders = np.array(list(permutations(y)))
+        return float((_correlations(x, orders) >= rho - 1e-12).mean())
+    orders = rng.permuted(np.tile(y, (_RESAMPLES, 1)), axis=1)
+    return float((1 + (_correlations(x, orders) >= rho - 1e-12).sum()) / (1 + _RESAMPLES))
+
+
+def _correlations(x: Floats, rows: Floats) -> Floats:
+    """Spearman's ρ of x (n) with each row (…, n); NaN where a row does not vary."""
+    a, b = stats.rankdata(x), stats.rankdata(rows, axis=1)
+    a, b = a - a.mean(), b - b.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(b @ a / np.sqrt((a @ a) * (b**2).sum(axis=1)))
