@@ -15,6 +15,7 @@ import pandas as pd
 
 from reports import statistics as st
 from reports.load import EVIDENCE, Sweep
+from reports.selecting import Selection, selected_by
 from reports.wording import cell_text, encoder_text, metric_text, name_text
 
 FLOOR_METHODS = frozenset({"random", "pixels"})  # nothing is trained
@@ -32,6 +33,7 @@ class Cell:
     candidates: int  # configurations that were confirmed, of which `rows` is the one with the best validation mean
     metric: str  # selects
     judge: str  # judges
+    label_free: bool = False  # a seed without a selecting value has collapsed: it ranks last, and is judged
 
     @property
     def text(self) -> str:
@@ -58,7 +60,8 @@ class Cell:
     def finished(self) -> pd.DataFrame:
         """Seeds that ended with both a selecting and a judging value; collapsed ones among them."""
         rows = self.rows[self.rows["state"] == "finished"]
-        return rows.dropna(subset=[name for name in (self.metric, self.judge) if name in rows])
+        needed = [self.judge] if self.label_free else [self.metric, self.judge]
+        return rows.dropna(subset=[name for name in needed if name in rows])
 
     @property
     def complete(self) -> bool:
@@ -66,8 +69,9 @@ class Cell:
 
     @property
     def val(self) -> pd.Series:
-        """Seed → selecting value."""
-        return self.finished.set_index("seed")[self.metric].astype(float)
+        """Seed → selecting value; without labels −∞ for one that has collapsed, whose cell then ranks last."""
+        values = self.finished.set_index("seed")[self.metric].astype(float)
+        return values.fillna(-np.inf) if self.label_free else values
 
     @property
     def judged(self) -> pd.Series:
@@ -132,13 +136,15 @@ class Study:
     """All that the sections of a report read."""
 
     sweep: Sweep
-    metric: str  # selects, e.g. val/shot1
+    metric: str  # selects, e.g. val/shot1; without labels a column of its own, see reports/selecting.py
     judge: str  # judges, e.g. test/shot1; the selecting metric where no trial read test
     sign: int  # +1: larger is better
     rope: float
     arms: list[Arm]
     colours: dict[str, int] = field(default_factory=dict)  # arm → place in the palette
     focus: "Contrast | None" = None  # decides the sweep's question, where that is not one of arms
+    labels: str = ""  # val/… that selects, or would with labels
+    label_free: bool = False
 
     @property
     def evidence(self) -> pd.DataFrame:
@@ -162,6 +168,11 @@ class Study:
     @property
     def judge_text(self) -> str:
         return metric_text(self.judge)
+
+    @property
+    def selected_on(self) -> str:
+        """How what is selected was found best: "on validation"."""
+        return f"by {self.metric}" if self.label_free else "on validation"
 
     def compare(self, a: Cell, b: Cell, a_text: str, b_text: str) -> Contrast:
         shared = a.judged.index.intersection(b.judged.index)
@@ -243,39 +254,35 @@ class Study:
 
 
 def study(sweep: Sweep) -> Study:
-    metric = str(sweep.spec["metric"]["name"])
-    sign = -1 if sweep.spec["metric"].get("mode", "max") == "min" else 1
-    trials = sweep.trials
-    evidence = trials[trials["purpose"].isin(EVIDENCE)]
-    test = "test/" + metric.partition("/")[2]
-    judge = test if test in evidence and evidence[test].notna().any() else metric
-    trials = trials.assign(**{name: np.nan for name in (metric, judge) if name not in trials})
-    sweep = replace(sweep, trials=trials)  # with a column for a metric that nothing has reached yet
+    sweep, by = selected_by(sweep)
     arms: list[Arm] = []
-    for (name, encoder), rows in trials.groupby(["arm", "encoder"], sort=False):
-        cells = [_cell(part, metric, judge, sign) for _, part in rows.groupby("cell", sort=False)]
+    for (name, encoder), rows in sweep.trials.groupby(["arm", "encoder"], sort=False):
+        cells = [_cell(part, by) for _, part in rows.groupby("cell", sort=False)]
         cells.sort(key=lambda cell: _order(cell.values))
-        arms.append(Arm(str(name), str(rows["method"].iloc[0]), str(encoder), cells, sign))
+        arms.append(Arm(str(name), str(rows["method"].iloc[0]), str(encoder), cells, by.sign))
     named = list(sweep.spec.get("arms") or {})
     order = {name: place for place, name in enumerate(named)}
     arms.sort(key=lambda arm: (arm.is_floor, order.get(arm.name, len(named))))  # as the sweep file names them
     trained = list(dict.fromkeys(arm.name for arm in arms if not arm.is_floor))
     floors = list(dict.fromkeys(arm.name for arm in arms if arm.is_floor))
     colours = {name: place for group in (trained, floors) for place, name in enumerate(group)}
-    return Study(sweep, metric, judge, sign, float(sweep.spec.get("rope", 1.0)), arms, colours)
+    rope = float(sweep.spec.get("rope", 1.0))
+    return Study(sweep, by.metric, by.judge, by.sign, rope, arms, colours, labels=by.labels, label_free=by.label_free)
 
 
-def _cell(rows: pd.DataFrame, metric: str, judge: str, sign: int) -> Cell:
+def _cell(rows: pd.DataFrame, by: Selection) -> Cell:
     """A cell's evidence. Several confirmed configurations: the one with the best validation mean represents it."""
     first = rows.iloc[0]
     evidence = rows[rows["purpose"].isin(EVIDENCE)]
     values: dict[str, Any] = json.loads(first["cell"])
-    nothing = Cell(str(first["arm"]), values, str(first["encoder"]), evidence, rows, 0, metric, judge)
+    nothing = Cell(
+        str(first["arm"]), values, str(first["encoder"]), evidence, rows, 0, by.metric, by.judge, by.label_free
+    )
     variants = confirmed(nothing)
     if not variants:  # searched, but nothing confirmed yet
         return nothing
     usable = [v for v in variants if v.complete] or [v for v in variants if len(v.finished)]
-    best = max(usable, key=lambda v: sign * v.val.mean(), default=variants[0])
+    best = max(usable, key=lambda v: by.sign * v.val.mean(), default=variants[0])
     return replace(best, candidates=len(variants))
 
 

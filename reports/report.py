@@ -22,6 +22,7 @@ from reports.sections import (
     gate,
     heuristics,
     importance,
+    labelfree,
     lambda_,
     methods,
     question,
@@ -78,6 +79,7 @@ def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
     return [
         gate.section(checks),
         design.section(study),
+        *labelfree.sections(study),
         *lambda_.sections(study),
         *slices.sections(study),
         *factor.sections(study),

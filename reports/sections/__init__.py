@@ -1,8 +1,9 @@
 """One file per section of a report: a Study goes in, Sections come out.
 
 card, question           the decision, and what kind of question it answers
-gate                     may it be trusted: gate_check, gate_budget, gate_edges
+gate                     may it be trusted: gate_check, gate_budget, gate_edges, gate_labelfree
 design                   roles, arms, what they cost
+labelfree                what a selection without labels cost
 lambda_                  λ: losses, lambda_rate, lambda_labelfree
 slices                   enough_slices, step_cost
 architectures            lineup, encoder_costs, encoder_tuning

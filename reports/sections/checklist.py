@@ -14,7 +14,7 @@ _TONES = {FAIL: "fail", WARN: "warn", PASS: "pass", YOURS: "muted"}
 _QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Is every planned trial there, and none quietly left out?", ("Every planned", "Missing", "Infeasible")),
     ("Are there enough seeds, the same on both sides?", ("Seeds",)),
-    ("Did one split select and another judge?", ("Selected on validation",)),
+    ("Did one split select and another judge?", ("Selected on validation", "Selected without labels")),
     ("Same data and evaluation on both sides?", ("Same data", "Same evaluation", "Contrast within")),
     ("Same code on both sides, and is it committed?", ("Same trainer code", "Clean worktree")),
     ("Was the training budget equal?", ("Equal training",)),

@@ -61,10 +61,11 @@ def _roles(study: Study) -> Table:
     rows.append(("Early stopping", f"{stopping['name']} per {stopping['scope']}" if stopping else "none"))
     seeds = sorted(study.evidence["seed"].dropna().astype(int).unique())
     rows.append(("Seeds of the evidence", f"{len(seeds)}: {_seed_text(seeds)}; the same in every cell, hence paired"))
-    rows.append(("Selected on", f"{metric_text(study.metric)} of the last epoch, mean over seeds"))
+    last = "; no labels, and what has collapsed ranks last" if study.label_free else ""
+    rows.append(("Selected on", f"{metric_text(study.metric)} of the last epoch, mean over seeds{last}"))
     rows.append(("Judged on", f"{study.judge_text}, read once, at the end"
                  if study.judge != study.metric else f"{study.judge_text}: no test value was recorded"))  # fmt: skip
-    unit = difference_unit(study.metric)
+    unit = difference_unit(study.judge)
     rows.append(("Practical equivalence (ROPE)", f"±{study.rope:g} {unit}".strip()))
     declared = bool(spec.get("contrast"))
     asked = f"{name_text(study.asked[0])} − {name_text(study.asked[1])}" if study.asked else "best cell − second best"

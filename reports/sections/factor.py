@@ -176,7 +176,7 @@ def _cell_row(study: Study, arm: Arm, cell: Cell) -> list[Value]:
         value, dot = cell.values.get(path), colour if rank == 0 else ""
         heads.append(Value(value, "—" if value is None else value_text(value), cell.keys, colour=dot, strong=chosen))
     difference = None if arm.selected is None or chosen else study.compare(cell, arm.selected, "", "").estimate
-    remark = "selected on validation" if chosen else ("no evidence" if not len(cell.rows) else cell.losses)
+    remark = f"selected {study.selected_on}" if chosen else ("no evidence" if not len(cell.rows) else cell.losses)
     return [
         *heads,
         plain(len(cell.finished)),

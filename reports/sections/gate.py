@@ -20,6 +20,7 @@ from reports.sections.gate_check import (
     who,
 )
 from reports.sections.gate_edges import edge, searched_edge
+from reports.sections.gate_labelfree import selected_without_labels
 from reports.wording import (
     amount,
     count,
@@ -207,6 +208,8 @@ def _seeds(study: Study) -> Check | None:
 
 
 def _judged_on_test(study: Study) -> Check:
+    if (without_labels := selected_without_labels(study)) is not None:
+        return without_labels
     name = "Selected on validation, judged on test"
     if study.judge == study.metric:
         return Check(name, WARN, f"no trial has a test value: {metric_text(study.metric)} both selects and judges, "
@@ -275,7 +278,7 @@ def _settled(study: Study) -> Check | None:
     gains: dict[str, float] = {}
     cells = [cell for cell in compared_cells(study) if cell.complete]
     for cell in cells:
-        curve = _mean_curve(study, cell, study.metric)
+        curve = _mean_curve(study, cell, study.labels)
         if len(curve) < 3:
             continue
         start = curve[curve.index <= curve.index[-1] * (1 - RISING_WINDOW)]
@@ -285,7 +288,7 @@ def _settled(study: Study) -> Check | None:
         return None
     rising = {who: gain for who, gain in gains.items() if gain > study.rope}
     shown = rising or gains
-    unit = difference_unit(study.metric)
+    unit = difference_unit(study.labels)
     said = listing([f"{who} {gain:+.2g} {unit}".strip() for who, gain in shown.items()])
     finding = f"over the last fifth of the epochs: {said}"
     if rising:
@@ -306,14 +309,14 @@ def _loss_and_probe(study: Study) -> Check | None:
     apart: list[str] = []
     agree: list[str] = []
     for cell in compared_cells(study):
-        loss, probe = _mean_curve(study, cell, "train/loss"), _mean_curve(study, cell, study.metric)
+        loss, probe = _mean_curve(study, cell, "train/loss"), _mean_curve(study, cell, study.labels)
         if len(loss) < 4 or len(probe) < 4:
             continue
         half = loss.index[-1] / 2
         fell = float(loss.iloc[-1] - loss[loss.index <= half].iloc[-1]) < 0
         early = probe[probe.index <= half]
         worse = len(early) > 0 and study.sign * float(probe.iloc[-1] - early.iloc[-1]) < -study.rope
-        lost = amount(abs(float(probe.iloc[-1] - early.iloc[-1])), study.metric) if len(early) else ""
+        lost = amount(abs(float(probe.iloc[-1] - early.iloc[-1])), study.labels) if len(early) else ""
         (apart if fell and worse else agree).append(f"{who(cell)}" + (f" (probe −{lost})" if fell and worse else ""))
     if apart:
         return Check("Training loss and probe agree", WARN,

@@ -73,7 +73,7 @@ def tuning_budget(study: Study) -> Check | None:
     chosen_among = {arm.name: len(arm.cells) for arm in arms}
     if len(set(chosen_among.values())) > 1:
         said = listing([f"{name_text(arm)} among {count(n, 'cell')}" for arm, n in chosen_among.items()])
-        return Check(name, WARN, f"selected on validation: {said}; part of a difference may be tuning")
+        return Check(name, WARN, f"selected {study.selected_on}: {said}; part of a difference may be tuning")
     return Check(name, PASS, f"searched: {said}" if high else f"{next(iter(chosen_among.values()))} cells each")
 
 

@@ -115,16 +115,16 @@ def answer(study: Study, arm: Arm) -> str:
     where = f" at {rest[0]}" if rest else ""
     if flat is None:
         why = "one seed has no standard error" if len(chosen.finished) < 2 else "λ = 0 was best, where nothing is tuned"
-        head = f"Take {default}{where}, best on validation; how far around it is as good is not known ({why})"
+        head = f"Take {default}{where}, best {study.selected_on}; how far around it is as good is not known ({why})"
     elif flat.cells == 1:
-        head = f"Take {default}{where}: no neighbouring λ that was tried is within one standard error on validation"
+        head = f"Take {default}{where}: no neighbouring λ tried is within one standard error {study.selected_on}"
     else:
         edges = [word for word, is_open in (("smallest", flat.open_below), ("largest", flat.open_above)) if is_open]
         belong = "belongs" if len(edges) == 1 else "belong"
         beyond = f", and maybe beyond, since the {listing(edges)} λ tried {belong} to it" if edges else ""
         head = (
             f"Any λ from {number(flat.low)} to {number(flat.high)} ({flat.width_text}) is as good as the best{where}, "
-            f"within one standard error on validation{beyond}; take {default}"
+            f"within one standard error {study.selected_on}{beyond}; take {default}"
         )
     return f"{head}; {_prices(study, arm, chosen)}."
 
@@ -190,8 +190,8 @@ def _curve(study: Study, arm: Arm, slug: str) -> Figure:
     text = figures.Text(
         slug,
         f"{what} for {name_text(arm.name)}, {seeds_text(arm.cells)}. Dots are seeds, bars 95 % intervals, red crosses "
-        f"collapsed or diverged trials; the ringed point was selected on validation. {shaded} λ = 0 stands apart: it "
-        "has no logarithm.",
+        f"collapsed or diverged trials; the ringed point was selected {study.selected_on}. {shaded} λ = 0 stands "
+        "apart: it has no logarithm.",
         _alt(study, arm, what, flat), raw_frame(study, arm.cells), wide=True,
     )  # fmt: skip
     return figures.curve(

@@ -104,18 +104,18 @@ def pool_of(study: Study, arm: Arm) -> Pool | None:
     lambdas = lambdas_of(study, rows)
     if len(rows) < LEAST or len(np.unique(lambdas)) < 2:
         return None
-    judge = study.judge if rows[study.judge].notna().all() else study.metric
+    judge = study.judge if rows[study.judge].notna().all() else study.labels
     return Pool(rows, lambdas, judge, "study" if rows is searched else "seed")
 
 
 def _usable(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows.drop_duplicates("key").dropna(subset=["train/loss", study.metric])
+    rows = rows.drop_duplicates("key").dropna(subset=["train/loss", study.labels])
     return rows[lambdas_of(study, rows) > 0].reset_index(drop=True)
 
 
 def criteria(study: Study, pool: Pool) -> list[Criterion]:
     """The loss, loss / λ^α with the paper's α and with one chosen on other cells, and the ranks that were recorded."""
-    loss, accuracy = pool.column("train/loss"), study.sign * pool.column(study.metric)
+    loss, accuracy = pool.column("train/loss"), study.sign * pool.column(study.labels)
     found = [
         _criterion(study, pool, "training loss", loss, False, "0"),
         _criterion(study, pool, f"loss / λ^{PAPER_ALPHA}", scaled_loss(loss, pool.lambdas, PAPER_ALPHA), False,
@@ -135,7 +135,7 @@ def criteria(study: Study, pool: Pool) -> list[Criterion]:
 def _criterion(study: Study, pool: Pool, name: str, score: np.ndarray, rising: bool, alpha: str) -> Criterion:
     judged = study.sign * pool.column(pool.judge)
     rho = correlation_interval(-score if rising else score, judged)
-    lost = regret(score, study.sign * pool.column(study.metric), judged, pool.rows[pool.round].tolist())
+    lost = regret(score, study.sign * pool.column(study.labels), judged, pool.rows[pool.round].tolist())
     return Criterion(name, score, rising, alpha, rho, lost)
 
 
@@ -158,7 +158,7 @@ def _scatter(study: Study, arm: Arm, ranked: Pool, pool: Pool, slug: str) -> Fig
     """The whole pool, at the α that ranks one best."""
     which = "all of them" if ranked is pool else "those that did not collapse"
     loss = pool.column("train/loss")
-    alpha = best_alpha(ranked.column("train/loss"), ranked.lambdas, study.sign * ranked.column(study.metric))
+    alpha = best_alpha(ranked.column("train/loss"), ranked.lambdas, study.sign * ranked.column(study.labels))
     alpha = PAPER_ALPHA if np.isnan(alpha) else alpha
     x, y = scaled_loss(loss, pool.lambdas, alpha), pool.column(pool.judge)
     n = count(len(pool), "training")
