@@ -72,13 +72,18 @@ def plateau_of(line: Sequence[Cell], best: Cell, sign: int) -> Plateau | None:
     """line: cells that differ in λ alone, by rising λ."""
     ladder = [cell for cell in line if cell.complete and cell.values[LAMBDA] > 0]
     place = next((i for i, cell in enumerate(ladder) if cell is best), None)
-    if place is None or len(best.finished) < 2:
+    if place is None or len(best.finished) < 2 or _lost(best):
         return None
     means = [sign * float(cell.val.mean()) for cell in ladder]
     first, last = st.plateau(means, st.standard_error(best.val.to_numpy()), place)
     return Plateau(
         ladder[first].values[LAMBDA], ladder[last].values[LAMBDA], last - first + 1, first == 0, last == len(ladder) - 1
     )
+
+
+def _lost(cell: Cell) -> bool:
+    """Whether it ranks last, having collapsed where labels do not select."""
+    return bool((cell.val == float("-inf")).any())
 
 
 def best_of(line: Sequence[Cell], sign: int) -> Cell | None:
@@ -115,6 +120,7 @@ def answer(study: Study, arm: Arm) -> str:
     where = f" at {rest[0]}" if rest else ""
     if flat is None:
         why = "one seed has no standard error" if len(chosen.finished) < 2 else "λ = 0 was best, where nothing is tuned"
+        why = "what collapsed has no rank" if _lost(chosen) else why
         head = f"Take {default}{where}, best {study.selected_on}; how far around it is as good is not known ({why})"
     elif flat.cells == 1:
         head = f"Take {default}{where}: no neighbouring λ tried is within one standard error {study.selected_on}"

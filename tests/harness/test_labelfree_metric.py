@@ -10,14 +10,16 @@ import pytest
 
 from harness.checkpoints import Keep, collect
 from harness.ledger import Ledger
+from harness.run import run_sweep
 from harness.rungs import Rungs
 from harness.search_config import Metric
 from harness.selecting import curve, worth
 from harness.source import SpecError
-from harness.spec import load_sweep
+from harness.spec import SweepSpec, load_sweep
 from lejepa.config import TrainConfig
+from reports.report import build
 from tests.harness.fake import Fake, FakeTrainer
-from tests.harness.searched import all_ended, places, run, spec
+from tests.harness.searched import LR, all_ended, places, run, spec
 
 LOSS = {"name": "loss/lambda^0.4"}
 COLLAPSES_BELOW = 1e-3  # learning rate: there the loss is lowest, and nothing is learned
@@ -156,3 +158,41 @@ def test_the_curve_of_a_trial_is_in_the_metric_of_the_sweep(tmp_path: Path) -> N
         rate = trial.config["optimizer"]["lr"]
         expected: Any = [math.inf] * 4 if rate < COLLAPSES_BELOW else [(1 + rate) / e / 0.05**0.4 for e in (1, 2, 3, 4)]
         assert list(curve(ledger, trial.key, sweep.metric, trial.config).values()) == pytest.approx(expected)
+
+
+def test_a_real_sweep_selects_without_labels_and_reports_what_that_cost(runs: Path) -> None:
+    raw = {
+        "name": "nolabels",
+        "base": {
+            "method": {"name": "lejepa", "slices": 16},
+            "encoder": {"name": "small_resnet", "width": 8},
+            "projector": {"hidden": 16, "dim": 8},
+            "data": {"name": "digits", "size": 8, "limit": 150},
+            "views": {"global_views": 2, "local_views": 0},
+            "epochs": 1,
+            "batch_size": 50,
+        },
+        "scientific": {"method.lamb": {"grid": [0.02, 0.2]}},
+        "nuisance": {LR: {"log_uniform": [1e-4, 1e-2]}},
+        "search": {"sampler": "random", "trials": 2},
+        "confirm": {"seeds": 2},
+        "metric": LOSS,
+    }
+    sweep = SweepSpec.model_validate(raw)
+    run_sweep(sweep, runs / "nolabels", executor="local")
+    with Ledger.read(runs / "nolabels" / "ledger.db") as ledger:
+        states = ledger.states()
+        confirmed = {row.cell["method.lamb"]: lr(ledger, row.key) for row in places(ledger, "confirm")}
+        for lamb, rate in confirmed.items():
+            tried = {
+                row.key: lr(ledger, row.key) for row in places(ledger, "search") if row.cell["method.lamb"] == lamb
+            }
+            ends = {key: ledger.epochs(key)[-1].metrics for key in tried}
+            assert all("val/linear" in metrics for metrics in ends.values()), "probes judge in the end"
+            standing = {key: metrics for key, metrics in ends.items() if not metrics["diag/collapsed"]} or ends
+            assert rate == tried[min(standing, key=lambda key: ends[key]["train/loss"])]
+    assert set(states.values()) == {"finished"}
+    built = build(runs / "nolabels")
+    told = built.markdown.read_text(encoding="utf-8")
+    assert "−loss/λ^0.4 selects, test linear-probe accuracy judges" in told
+    assert "regret" in told

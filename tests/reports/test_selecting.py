@@ -158,3 +158,11 @@ def test_a_sweep_selected_by_labels_says_nothing_of_it(tmp_path):
     found = study(load(write_sweep(tmp_path / "s")))
     assert not sections(found)
     assert (found.metric, found.labels, found.judge) == ("val/shot1", "val/shot1", "test/shot1")
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_everything_collapsed_there_is_no_plateau_and_no_warning(tmp_path):
+    found = swept(tmp_path / "s", lowest_at(0.05, collapsed=(0.002, 0.01, 0.05, 0.2, 0.5)))
+    assert lambda_.plateau(found.leads) is None
+    assert "what collapsed has no rank" in lambda_.answer(found, found.leads)
+    assert choices(found)[0].by_labels.endswith("(collapsed)")
