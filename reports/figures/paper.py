@@ -1,0 +1,74 @@
+"""Published numbers beside ours: cell against cell, and what known differences do one after another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.content import Figure
+from reports.figures.canvas import Text, canvas_of, finish, legend
+from reports.figures.dots import said
+from reports.figures.hover import hover
+from reports.figures.palette import INK, MUTED, PAPER, colour_of, marker_of
+from reports.statistics import Estimate
+from reports.wording import short_name
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A cell that both have."""
+
+    label: str
+    group: str  # of one colour
+    published: float
+    ours: Estimate
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one difference does, from where the one before it ended."""
+
+    label: str
+    effect: Estimate
+    total: bool = False  # stands by itself, on the floor of the figure
+
+
+def twins(text: Text, cells: Sequence[Twin], x_label: str, y_label: str) -> Figure:
+    """Ours over the published numbers, means with intervals; the line of equality where it passes through the plot."""
+    groups = list(dict.fromkeys(cell.group for cell in cells))
+    with canvas_of((5.2, 4.0)) as (canvas, axes):
+        for place, group in enumerate(groups):
+            colour = colour_of(place)
+            mine = [cell for cell in cells if cell.group == group]
+            for cell in mine:
+                if cell.ours.low is not None and cell.ours.high is not None:
+                    axes.vlines(cell.published, cell.ours.low, cell.ours.high, color=colour, lw=1.6, zorder=3)
+            dots = axes.plot([cell.published for cell in mine], [cell.ours.mean for cell in mine], marker_of(place),
+                             ls="none", color=colour, ms=6, zorder=4, label=short_name(group, 30) or None)  # fmt: skip
+            hover(dots[0], [f"{cell.label} · published {cell.published:.4g} · {said(cell.ours)}" for cell in mine])
+        means, published = [cell.ours.mean for cell in cells], [cell.published for cell in cells]
+        if min(means) <= max(published) and min(published) <= max(means):
+            axes.axline((published[0], published[0]), slope=1, color=MUTED, lw=1, ls=(0, (5, 2)), label="equal")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        legend(axes)
+        return finish(canvas, text)
+
+
+def waterfall(text: Text, steps: Sequence[Step], start: float, x_label: str) -> Figure:
+    """From `start` on, every effect is laid where the one before it ended; totals are hollow and lie where they are."""
+    with canvas_of((5.6, 1.2 + 0.42 * max(len(steps), 2))) as (canvas, axes):
+        axes.axvline(start, color=MUTED, lw=1, ls=(0, (5, 2)), label="without any of them")
+        at = start
+        for y, step in enumerate(steps):
+            origin = start if step.total else at
+            end = origin + step.effect.mean
+            axes.barh(y, step.effect.mean, left=origin, height=0.5, color=PAPER if step.total else colour_of(0),
+                      edgecolor=INK if step.total else colour_of(0), lw=1.2, zorder=3)  # fmt: skip
+            if step.effect.low is not None and step.effect.high is not None:
+                axes.hlines(y, origin + step.effect.low, origin + step.effect.high, color=INK, lw=1.4, zorder=4)
+            hover(axes.plot(end, y, "o", color=INK, ms=4, zorder=5)[0], [f"{step.label} · {said(step.effect)}"])
+            at = at if step.total else end
+        axes.set_yticks(range(len(steps)), [short_name(step.label, 30) for step in steps])
+        axes.set_ylim(len(steps) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(x_label)
+        legend(axes)
+        return finish(canvas, text)

@@ -1,0 +1,233 @@
+"""What a table's numbers do along its axes, and whether ours do so, too: one verdict for each shape of the table."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from reports import shapes
+from reports import statistics as st
+from reports.evidence import Study
+from reports.published import Axis, Name, PublishedTable, Shape
+from reports.sections import paper_whole
+from reports.sections.paper_cells import Comparison, two
+from reports.sections.paper_finding import Finding
+from reports.sections.paper_lines import Placed, Run, placed, runs
+from reports.shapes import FAILS, HOLDS, OPEN, Line
+from reports.wording import count, listing, minus, number, value_text
+
+
+def findings(study: Study, table: PublishedTable, found: Sequence[Comparison]) -> list[Finding]:
+    """In the order of the table's shapes; those along an axis that the sweep does not vary are left out."""
+    ours = placed(study, table)
+    said: list[Finding] = []
+    for shape in table.shapes:
+        if shape.kind == "rank":
+            said += paper_whole.rank(found)
+        elif shape.kind == "loss_predicts":
+            said += paper_whole.loss_predicts(study, table)
+        elif shape.kind == "spread":
+            said += paper_whole.spread(study, table, shape)
+        else:
+            said += _along(study, table, shape, ours)
+    return said
+
+
+def _along(study: Study, table: PublishedTable, shape: Shape, ours: Sequence[Placed]) -> list[Finding]:
+    reach = shape.within or (table.tolerance.points if table.tolerance else study.rope)
+    match shape.kind:
+        case "optimum_moves":
+            return _moves(table, shape, _positive(runs(table, ours, shape, 3)))
+        case "optimum":
+            return [_optimum(table, shape, run, reach) for run in _positive(runs(table, ours, shape, 3))]
+        case "plateau":
+            return [_plateau(table, shape, run, reach) for run in runs(table, ours, shape)]
+        case "monotone":
+            return _monotone(table, shape, runs(table, ours, shape), reach)
+        case "saturation":
+            return _saturation(table, shape, runs(table, ours, shape, 3), reach)
+    return []
+
+
+def _positive(found: Sequence[Run]) -> list[Run]:
+    """Lines without their values that have no logarithm, such as λ = 0."""
+    kept = []
+    for run in found:
+        inside = [i for i, x in enumerate(run.line.xs) if isinstance(x, int | float) and x > 0]
+        line = Line(tuple(run.line.xs[i] for i in inside), run.line.scores[inside])
+        if len(inside) >= 3:
+            kept.append(Run(run.at, line, inside.index(run.best) if run.best in inside else 0, run.published, run.keys,
+                            run.text))  # fmt: skip
+    return kept
+
+
+def _moves(table: PublishedTable, shape: Shape, found: Sequence[Run]) -> list[Finding]:
+    at = {run.at[shape.along]: run for run in found}
+    places = [float(value) for value in at if isinstance(value, int | float)]
+    if len(places) < 2 or len(places) < len(found):
+        return []
+    lines = [run.line for run in found]
+    best = _best_of_paper(table, shape)
+    slope, published = shapes.slope(places, lines), shapes.published_slope(best)
+    verdict = shapes.slope_verdict(slope, published, lines)
+    x, along = table.axis(shape.axis).symbol, table.axis(shape.along).symbol
+    listed = ", ".join(number(value) for value in best.values())
+    told = f"slope {two(slope)} on log axes, n = {count(slope.n, 'seed')}"
+    said = {
+        HOLDS: f"The best {x} grows with {along} here, too ({told}; paper {published:.2f}).",
+        FAILS: f"The best {x} does not grow with {along} here as in the paper: {told}, below the paper's "
+        f"{published:.2f}.",
+        OPEN: f"Whether the best {x} grows with {along} is undecided: {_why_open(slope, found, x, published)}.",
+    }[verdict]
+    return [Finding(
+        f"the best {x} grows with {along}", "", f"slope {published:.2f} ({listed} at {along} = "
+        f"{', '.join(number(value) for value in best)})", told, slope.mean, verdict, said, _keys(found),
+    )]  # fmt: skip
+
+
+def _best_of_paper(table: PublishedTable, shape: Shape) -> dict[float, float]:
+    """`along` → best x of the published numbers."""
+    columns: dict[float, dict[float, float]] = {}
+    for cell in table.cells:
+        columns.setdefault(float(cell.at[shape.along]), {})[float(cell.at[shape.axis])] = cell.value
+    return {at: max(values, key=lambda x: values[x]) for at, values in columns.items()}
+
+
+def _why_open(found: st.Estimate, lines: Sequence[Run], x: str, published: float) -> str:
+    if found.low is None:
+        return "one seed has no interval"
+    hidden = [f"at {run.text} the best is the {run.line.edge} {x} tried" for run in lines if run.line.edge]
+    shown = f"slope {two(found)} on log axes, n = {count(found.n, 'seed')}"
+    if hidden:
+        return f"{listing(hidden)}, so the optimum may lie beyond ({shown})"
+    return f"{shown} excludes neither 0 nor the paper's {published:.2f}"
+
+
+def _optimum(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Finding:
+    x, found = table.axis(shape.axis).symbol, shapes.optimum(run.line)
+    known = {float(value): score for value, score in run.published.items() if isinstance(value, int | float)}
+    near = shapes.near_best(known, reach) if known else []
+    verdict = shapes.optimum_verdict(run.line, found, near) if near else OPEN
+    shown = number(float(f"{10**found.mean:.2g}"))
+    if found.low is not None and found.high is not None:
+        shown += f" [{10**found.low:.2g}, {10**found.high:.2g}]"
+    best = max(known, key=lambda value: known[value]) if known else math.nan
+    published = f"{number(best)}; {_span(near)} within the tolerance" if near else "no such line"
+    where = f" at {run.text}" if run.text else ""
+    reason = {
+        HOLDS: "which meets the paper's range",
+        FAILS: "outside the paper's range",
+        OPEN: _why_place_open(run, found, near),
+    }[verdict]
+    sentence = f"The best {x}{where} is {shown} (n = {count(found.n, 'seed')}), {reason}."
+    return Finding(f"where the best {x} is", run.text, published, shown, 10**found.mean, verdict, sentence, run.keys)
+
+
+def _why_place_open(run: Run, found: st.Estimate, near: Sequence[float]) -> str:
+    if not near:
+        return "and the paper has no such line"
+    if found.low is None:
+        return "and one seed has no interval"
+    if run.line.edge:
+        return f"the {run.line.edge} that was tried, so the optimum may lie beyond"
+    return "with an interval too wide to say where"
+
+
+def _span(values: Sequence[float]) -> str:
+    return number(values[0]) if len(values) == 1 else f"{number(values[0])} to {number(values[-1])}"
+
+
+def _plateau(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Finding:
+    axis, line = table.axis(shape.axis), run.line
+    lost = shapes.shortfalls(line, run.best)
+    flat = _flat_in_paper(axis, run, reach)
+    tested = [i for i, x in enumerate(line.xs) if x in flat and i != run.best]
+    verdict = shapes.plateau_verdict([lost[i] for i in tested], reach) if tested else OPEN
+    near = [value_text(x) for x, one in zip(line.xs, lost, strict=True) if one.mean <= reach]
+    worst = max((lost[i] for i in tested), key=lambda one: one.mean, default=None)
+    where = f" at {run.text}" if run.text else ""
+    claim = f"flat to {reach:g} points along {axis.symbol}"
+    paper = listing([value_text(x) for x in flat]) or "no such line"
+    told = f"{', '.join(near)} by their means"
+    shown = f"largest loss to the best {two(worst)}, n = {count(line.scores.shape[1], 'seed')}" if worst else ""
+    sentence = {
+        HOLDS: f"Along {axis.symbol}{where} all that the paper cannot tell from its best is within {reach:g} points "
+        f"of ours, too ({shown}).",
+        FAILS: f"Along {axis.symbol}{where} some of what the paper cannot tell from its best is worse here by more "
+        f"than {reach:g} points ({shown}).",
+        OPEN: f"Whether {axis.symbol}{where} is as flat as in the paper is undecided"
+        + (f" ({shown})." if shown else ": too few of the paper's values were tried."),
+    }[verdict]
+    return Finding(claim, run.text, paper, told, worst.mean if worst else None, verdict, sentence, run.keys)
+
+
+def _flat_in_paper(axis: Axis, run: Run, reach: float) -> list[Name]:
+    """The published values that are within reach of the published best, in the axis's order."""
+    best = max(run.published.values(), default=0.0)
+    return [x for x in axis.values if x in run.published and run.published[x] >= best - reach]
+
+
+def _monotone(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: float) -> list[Finding]:
+    if not found:
+        return []
+    axis, sign = table.axis(shape.axis), 1 if shape.direction == "up" else -1
+    lines = [Line(run.line.xs, sign * run.line.scores) for run in found]
+    change = shapes.change(lines)
+    contrary = shapes.contrary_steps(lines, 1, reach)
+    verdict = shapes.monotone_verdict(change, contrary, reach)
+    word = "rises" if sign > 0 else "falls"
+    told = f"{two(change, sign=True)} points {'up' if sign > 0 else 'down'}, n = {count(change.n, 'seed')}"
+    steps = listing([f"{value_text(a)} to {value_text(b)}" for a, b in dict.fromkeys(contrary)])
+    turns = f"but goes the other way from {steps}" if contrary else "so it stands still or goes the other way"
+    said = {
+        HOLDS: f"Accuracy {word} with {axis.symbol} here, too: {told} over the axis.",
+        FAILS: f"Accuracy does not simply {word.removesuffix('s')} with {axis.symbol} here: {told}, {turns}.",
+        OPEN: f"Whether accuracy {word} with {axis.symbol} is undecided: {told}.",
+    }[verdict]
+    published = _published_change(table, shape, sign)
+    claim = f"accuracy {word} with {axis.symbol}"
+    return [Finding(claim, _limits(table, shape), published, told, change.mean, verdict, said, _keys(found))]
+
+
+def _published_change(table: PublishedTable, shape: Shape, sign: int) -> str:
+    columns: dict[tuple[Name, ...], list[float]] = {}
+    for cell in table.cells:
+        rest = {name: value for name, value in cell.at.items() if name != shape.axis}
+        if all(rest[name] == value for name, value in shape.at.items()):
+            columns.setdefault(tuple(rest.values()), []).append(cell.value)
+    whole = [np.asarray(column) * sign for column in columns.values() if len(column) > 1]
+    return f"{minus(f'{shapes.published_change(whole):+.2f}')} points {'up' if sign > 0 else 'down'}" if whole else "—"
+
+
+def _saturation(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: float) -> list[Finding]:
+    if not found:
+        return []
+    axis, result = table.axis(shape.axis), shapes.saturation([run.line for run in found])
+    verdict = shapes.saturation_verdict(result, reach)
+    ends = {run.line.xs[-2:] for run in found}
+    step = " to ".join(value_text(x) for x in found[0].line.xs[-2:]) if len(ends) == 1 else "the last step"
+    told = f"rise {two(result.rise, sign=True)}, of it {step}: {two(result.last, sign=True)}, n = {result.rise.n}"
+    said = {
+        HOLDS: f"Accuracy rises with {axis.symbol} and then no more: {told}.",
+        FAILS: f"Accuracy does not rise and then stop along {axis.symbol} here: {told}.",
+        OPEN: f"Whether accuracy stops rising with {axis.symbol} is undecided: {told}.",
+    }[verdict]
+    gains = [_published_end(axis, run.published) for run in found]
+    published = "; ".join(dict.fromkeys(gain for gain in gains if gain)) or "no such line"
+    claim = f"accuracy stops rising with {axis.symbol}"
+    return [Finding(claim, _limits(table, shape), published, told, result.last.mean, verdict, said, _keys(found))]
+
+
+def _published_end(axis: Axis, published: Mapping[Name, float]) -> str:
+    known = [published[x] for x in axis.values if x in published]
+    if len(known) < 3:
+        return ""
+    return f"rise {minus(f'{known[-1] - known[0]:+.2f}')}, of it last {minus(f'{known[-1] - known[-2]:+.2f}')}"
+
+
+def _limits(table: PublishedTable, shape: Shape) -> str:
+    return ", ".join(f"{table.axis(name).symbol} = {value_text(value)}" for name, value in shape.at.items())
+
+
+def _keys(found: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(key for run in found for key in run.keys)
