@@ -26,7 +26,7 @@ from harness.importance import weigh
 from harness.ledger import Ledger, LedgerError
 from harness.lock import marked
 from harness.plan import plan
-from harness.pool import granted
+from harness.pool import granted, placement
 from harness.progress import Progress
 from harness.reuse import Library, Reusing, conditions
 from harness.search import Search, search_for
@@ -69,7 +69,7 @@ def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, A
     recorder = Recorder(ledger, progress, purse)
     search = search_for(spec, ledger, means.fingerprint, purse)
     if means.library.ledgers:
-        search = Reusing(search, means.library, recorder, partial(conditions, pool=spec.pool))
+        search = Reusing(search, means.library, recorder, partial(conditions, where=placement(spec)))
     with marked(folder), StopSignals(progress) as stop, _places(spec, means) as where:
         if resumed is not None:
             ledger.add_event("sweep_resumed", **resumed)
@@ -112,9 +112,11 @@ def _run(
 @contextmanager
 def _places(spec: SweepSpec, means: Means) -> Iterator[Executor]:
     """The executor, once it is sure that it can run every cell. Raises PoolError."""
+    pools = placement(spec)
     for cell in spec.cells():
-        granted(spec.config(cell, spec.seeds[0], spec.corners(cell)[0]), spec.pool)
-    with EXECUTORS[means.executor](spec.pool, means.trainer) as where:
+        config = spec.config(cell, spec.seeds[0], spec.corners(cell)[0])
+        granted(config, pools.pool_of(config, cell.arm))
+    with EXECUTORS[means.executor](pools, means.trainer) as where:
         yield where
 
 

@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from harness.attempt import Listener, Order, TrainerFactory, attempt, hear, lejepa_trainer, order
-from harness.pool import granted, places
+from harness.pool import Node, Placement, PoolError, Shape, alone, granted, places, places_of, shape_in
+from harness.queues import Queues
 from harness.search import Search
 from harness.spec import Pool
 
@@ -53,8 +54,8 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self, pool: Pool, trainer: TrainerFactory = lejepa_trainer) -> None:
-        self._pool, self._trainer = pool, trainer
+    def __init__(self, pool: Pool | Placement, trainer: TrainerFactory = lejepa_trainer) -> None:
+        self._placement, self._trainer = alone(pool) if isinstance(pool, Pool) else pool, trainer
 
     def __enter__(self) -> Self:
         return self
@@ -64,13 +65,24 @@ class LocalExecutor:
 
     def run(self, search: Search, listener: Listener, folder: Path, stop: StopRequest = never) -> None:
         while not stop() and (trial := search.suggest()) is not None:
-            ordered = order(trial, granted(trial.config, self._pool), self._pool.ranks, folder)
+            pool = self._placement.pool_of(trial.config, trial.arm)
+            try:
+                ordered = order(trial, granted(trial.config, pool), pool.ranks, folder, pool.gpus)
+            except PoolError as error:
+                refuse(trial, str(error), search, listener)
+                continue
             messages = attempt(ordered, self._trainer)
             try:
                 while not stop() and not hear(trial, _next_message(messages, ordered), search, listener):
                     pass
             finally:
                 messages.close()
+
+
+def refuse(trial: TrialSpec, reason: str, search: Search, listener: Listener) -> None:
+    """End a trial that no place can take."""
+    listener.ended(trial, "failed", {"traceback": reason})
+    search.ended(trial, "failed")
 
 
 def _next_message(messages: Iterator[Message], ordered: Order) -> Message:
@@ -81,15 +93,16 @@ def _next_message(messages: Iterator[Message], ordered: Order) -> Message:
 
 
 class RayExecutor:
-    """Ray Tune on this machine, with actors that are reused from trial to trial.
+    """Ray Tune, with actors that are reused from trial to trial.
 
-    Uses the Ray that this process is connected to where there is one; else starts one and shuts it down at exit.
+    Uses the Ray that this process is connected to where there is one; else joins the one at the placement's address, or
+    starts one here and shuts it down at exit.
     """
 
     name = "ray"
 
-    def __init__(self, pool: Pool, trainer: TrainerFactory = lejepa_trainer) -> None:
-        self._pool, self._trainer = pool, trainer
+    def __init__(self, pool: Pool | Placement, trainer: TrainerFactory = lejepa_trainer) -> None:
+        self._placement, self._trainer = alone(pool) if isinstance(pool, Pool) else pool, trainer
         self._owns_ray = False
 
     def __enter__(self) -> Self:
@@ -97,15 +110,14 @@ class RayExecutor:
         import ray
 
         if not ray.is_initialized():
-            before = signal.getsignal(signal.SIGTERM)
-            # "local": a RAY_ADDRESS in the environment must not send a sweep to somebody's cluster
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)  # ray.init put its own there, which would skip our last words
+            connect(self._placement.address)
             self._owns_ray = True
         try:
-            have = ray.cluster_resources()
-            self._places = places(self._pool, have.get("CPU", 0), have.get("GPU", 0))
+            self._nodes = list(nodes_of(ray.nodes()))
+            pools = self._placement.pools
+            self._gpu_bytes = {name: gpu_bytes(pool) for name, pool in pools.items() if pool.gpus and pool.memory}
+            smallest = {name: self._shape(name, _at_least(pool)) for name, pool in pools.items()}
+            self._places = places_of(self._placement, smallest, self._nodes)
         except BaseException:
             self.__exit__()
             raise
@@ -121,21 +133,23 @@ class RayExecutor:
     def run(self, search: Search, listener: Listener, folder: Path, stop: StopRequest = never) -> None:
         from ray import tune
 
-        from harness.trainable import trainable
+        from harness.trainable import resources, trainable
         from harness.tuning import Asker, Hearer, Sweep, Undertaker
 
-        def order_of(trial: TrialSpec) -> Order:
-            return order(trial, granted(trial.config, self._pool), self._pool.ranks, folder)
-
-        sweep = Sweep(search, listener, order_of, stop)
+        queues = Queues(
+            search, self._placement, self._places, self._capacity(), self._shape_of,
+            lambda trial, reason: refuse(trial, reason, search, listener),
+        )  # fmt: skip
+        sweep = Sweep(search, queues, listener, lambda trial, shape: self._order(trial, shape, folder), stop)
         scratch = tempfile.mkdtemp(prefix="harness-tune-")  # for Tune's own records, which nobody reads
         try:
             tune.Tuner(
-                tune.with_resources(trainable(self._trainer), {"cpu": self._pool.cpus, "gpu": self._pool.gpus}),
+                tune.with_resources(trainable(self._trainer), resources),
                 tune_config=tune.TuneConfig(
                     search_alg=Asker(sweep),
                     num_samples=-1,
-                    max_concurrent_trials=self._places,  # without it, Tune starts one at a time (ray#63770)
+                    # without it, Tune starts one at a time (ray#63770)
+                    max_concurrent_trials=min(self._placement.most, sum(self._places.values())),
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
@@ -154,7 +168,90 @@ class RayExecutor:
         if sweep.error is not None:
             raise sweep.error
 
+    def _order(self, trial: TrialSpec, shape: Shape, folder: Path) -> Order:
+        pool = self._placement.pool_of(trial.config, trial.arm)
+        return order(trial, granted(trial.config, pool), shape.ranks, folder, shape.gpus)
 
+    def _shape_of(self, trial: TrialSpec) -> Shape:
+        """What the trial is granted. PoolError where its pool cannot take it."""
+        name = self._placement.name_of(trial.config, trial.arm)
+        pool = self._placement.pools[name]
+        here = granted(trial.config, pool)
+        if pool.memory != "measured":
+            return self._shape(name, pool.memory)
+        from harness.memory import MeasurementError, peak_bytes
+
+        try:
+            shape = self._shape(name, peak_bytes(here))
+        except MeasurementError as error:
+            raise PoolError(f"{name}: {error}") from error
+        if not places(shape, self._nodes):
+            raise PoolError(f"{name}: the trial takes {shape.memory / 1e9:.2f} GB, and no node has as much")
+        return shape
+
+    def _shape(self, name: str, needed: int | None) -> Shape:
+        return shape_in(self._placement.pools[name], needed, self._gpu_bytes.get(name))
+
+    def _capacity(self) -> dict[str, float]:
+        nodes = self._nodes
+        have = {"CPU": [n.cpus for n in nodes], "GPU": [n.gpus for n in nodes], "memory": [n.memory for n in nodes]}
+        return {what: sum(amounts) for what, amounts in have.items()}
+
+
+def _at_least(pool: Pool) -> int | None:
+    """Bytes that a trial takes; what is measured is not known before there is a trial."""
+    return 1 if pool.memory == "measured" else pool.memory
+
+
+def connect(address: str) -> None:
+    """PoolError where no Ray answers."""
+    import ray
+
+    before = signal.getsignal(signal.SIGTERM)
+    # "local", where no other is asked for: a RAY_ADDRESS in the environment must not send a sweep to somebody's cluster
+    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except ConnectionError as error:
+        raise PoolError(
+            f"cluster.address {address}: no Ray answers ({' '.join(str(error).split())[:200]}); start one on this "
+            f"machine (`ray start --head`, or `ray start --address=HOST:PORT` to join one), or take address: local"
+        ) from error
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)  # ray.init put its own there, which would skip our last words
+
+
+def nodes_of(told: list[dict[str, Any]]) -> Iterator[Node]:
+    """From what `ray.nodes()` tells."""
+    for node in told:
+        if node["Alive"]:
+            have = node["Resources"]
+            yield Node(have.get("CPU", 0), have.get("GPU", 0), have.get("memory", 0), node.get("Labels") or {})
+
+
+def gpu_bytes(pool: Pool) -> int:
+    """The size of a GPU of the pool. PoolError where none can be had, or torch does not see it."""
+    import ray
+
+    asked = ray.remote(num_cpus=0, num_gpus=1, label_selector=dict(pool.labels))(_size_of_gpu).remote()
+    try:
+        size: int = ray.get(asked, timeout=_PATIENCE)
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(asked)
+        raise PoolError(f"pool.memory: no GPU was free within {_PATIENCE:.0f} s to learn its size") from error
+    if not size:
+        raise PoolError("pool.memory: torch sees no GPU on the node, so its size is not known; set pool.gpus instead")
+    return size
+
+
+def _size_of_gpu() -> int:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+
+
+_PATIENCE = 120.0  # seconds for the first process on a node
 _DEATHS = 2  # of a trial's worker, after which another attempt is made; exceptions of the trainer are not tried again
 
 _QUIET = {

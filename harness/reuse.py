@@ -20,9 +20,8 @@ from harness.trials import code_hash
 
 if TYPE_CHECKING:
     from harness.attempt import Message
-    from harness.spec import Pool
+    from harness.pool import Placement
     from harness.trials import TrialSpec
-    from lejepa.config import TrainConfig
     from lejepa.trainer import EpochReport
 
 _UNCHANGED = ("torch", "threads", "ranks")  # of what a trainer tells of itself, besides the kind of device
@@ -88,14 +87,14 @@ class Reusing:
     """Another search, whose trials are taken from a library where it has them."""
 
     def __init__(
-        self, search: Search, source: Library, listener: Listener, here: Callable[[TrainConfig], dict[str, Any]]
+        self, search: Search, source: Library, listener: Listener, here: Callable[[TrialSpec], dict[str, Any]]
     ) -> None:
-        """here: config → the `conditions` in which it would be trained."""
+        """here: trial → the `conditions` in which it would be trained."""
         self._search, self._source, self._listener, self._here = search, source, listener, here
 
     def suggest(self) -> TrialSpec | None:
         while (trial := self._search.suggest()) is not None:
-            messages = self._source.messages(trial, self._here(trial.config))
+            messages = self._source.messages(trial, self._here(trial))
             if messages is None:
                 return trial
             any(hear(trial, message, self._search, self._listener) for message in messages)
@@ -112,11 +111,12 @@ class Reusing:
         self._search.ended(trial, state)
 
 
-def conditions(config: TrainConfig, pool: Pool) -> dict[str, Any]:
-    """What a trainer of the config would tell of where it runs, in a place of the pool."""
+def conditions(trial: TrialSpec, where: Placement) -> dict[str, Any]:
+    """What a trainer of the trial would tell of where it runs, in a place of its pool."""
     import torch
 
-    here = granted(config, pool)
+    pool = where.pool_of(trial.config, trial.arm)
+    here = granted(trial.config, pool)
     return {"device": here.device, "threads": here.threads, "ranks": pool.ranks, "torch": torch.__version__}
 
 

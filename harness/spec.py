@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.budget_config import Budget
-from harness.pool_config import Pool
+from harness.pool_config import Cluster, Place, Pool
 from harness.search_config import MOST, SEEDS, STUDY_SEEDS, Confirm, Metric, Search, Seeds, Stopping
 from harness.source import SpecError, lay_over, nested, write
 from harness.space import Space, crossed
@@ -79,7 +79,11 @@ class SweepSpec(Part):
     stopping: Stopping | None = None
     confirm: Confirm | None = None  # left out of a sweep that searches: top 1; null: no evidence, only a search
     budget: Budget | None = None
-    pool: Pool = Field(default_factory=Pool)
+    pool: Pool = Field(default_factory=Pool)  # beside `pools` only its max_concurrent, of all of them together
+    pools: dict[Word, Pool] = Field({}, exclude_if=lambda pools: not pools)  # by name, the first for most trials
+    place: tuple[Place, ...] = Field((), exclude_if=lambda place: not place)  # which trials go to which pool
+    # the Ray that runs the trials: of this machine alone, or of several
+    cluster: Cluster = Field(Cluster(), exclude_if=lambda cluster: cluster == Cluster())
     metric: Metric = Metric()
     rope: float = Field(1.0, ge=0)  # differences up to this are practically none, in the metric's unit
     contrast: tuple[str, str] | None = None  # the two arms whose difference is the primary result
@@ -101,6 +105,15 @@ class SweepSpec(Part):
             return raw
         arms = {name: _inherit(dict(arm or {}), raw) for name, arm in arms.items()}
         return {**raw, "arms": arms} | _default_confirm(raw, any(arm["nuisance"] for arm in arms.values()))
+
+    @model_validator(mode="after")
+    def _pools_together(self) -> Self:
+        """`pool.max_concurrent` is how many trials run side by side, with one pool as with several."""
+        _check_pools(self)
+        if self.pools and "max_concurrent" not in self.pool.model_fields_set:
+            together = sum(pool.max_concurrent for pool in self.pools.values())
+            object.__setattr__(self, "pool", Pool(max_concurrent=together))
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -176,9 +189,21 @@ def _default_confirm(sweep: Mapping[str, Any], searching: bool) -> dict[str, Any
     return {"confirm": {"seeds": sweep.get("seeds", SEEDS), **given}} if isinstance(given, Mapping) else {}
 
 
-def _wrong(path: tuple[str, ...], message: str) -> PydanticCustomError:
+def _wrong(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
     """An error of the whole sweep that knows which key is to blame."""
     return PydanticCustomError("design", "{message}", {"message": message, "path": path})
+
+
+def _check_pools(spec: SweepSpec) -> None:
+    own = spec.pool.model_dump(exclude={"max_concurrent"}) != Pool().model_dump(exclude={"max_concurrent"})
+    if spec.pools and own:
+        raise _wrong(("pool",), "beside `pools` it takes max_concurrent alone; move the rest into a pool of its own")
+    if spec.place and not spec.pools:
+        raise _wrong(("place",), "there are no `pools` to choose from; name some, or drop the rules")
+    for index, rule in enumerate(spec.place):
+        if rule.pool not in spec.pools:
+            message = f"there is no pool {rule.pool!r}; there are {', '.join(spec.pools)}"
+            raise _wrong(("place", index, "pool"), message)
 
 
 def _check_factors(arm_path: tuple[str, ...], arm: Arm) -> None:

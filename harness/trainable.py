@@ -15,9 +15,18 @@ from typing import Any
 from ray import tune
 
 from harness.attempt import Ended, Order, TrainerFactory, attempt
+from harness.pool import Shape
 
 MESSAGE = "message"  # the one entry of a result that is ours
-ORDER = "order"  # the one entry of a trial's config: an Order as JSON
+ORDER = "order"  # of a trial's config: an Order as JSON
+SHAPE = "shape"  # of a trial's config: a Shape as JSON
+
+
+def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """One bundle for each rank, on as few nodes as can be. Tune gives a worker to trials whose answer is equal."""
+    shape = Shape(**json.loads(config[SHAPE]))
+    labels = {"bundle_label_selector": [shape.labels] * shape.ranks} if shape.labels else {}
+    return tune.PlacementGroupFactory([shape.bundle] * shape.ranks, strategy="PACK", **labels)
 
 
 def trainable(trainer: TrainerFactory) -> type[tune.Trainable]:

@@ -18,10 +18,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from harness.attempt import Listener, Order, hear
+from harness.queues import Queues
 from harness.search import Search
-from harness.trainable import MESSAGE, ORDER
+from harness.trainable import MESSAGE, ORDER, SHAPE
 
 if TYPE_CHECKING:
+    from harness.pool import Shape
     from harness.trials import TrialSpec
 
 
@@ -30,8 +32,9 @@ class Sweep:
     """What the three adapters share. All of them are called by the one thread that runs Tune's loop."""
 
     search: Search
+    queues: Queues  # of what the search suggests
     listener: Listener
-    order: Callable[[TrialSpec], Order]
+    order: Callable[[TrialSpec, Shape], Order]
     stop: Callable[[], str | None]
     trials: dict[str, TrialSpec] = field(default_factory=dict)  # Tune's id → trial
     error: BaseException | None = None  # the first one; Tune would wrap it in text, so it is kept and raised afterwards
@@ -59,14 +62,18 @@ class Asker(Searcher):
 
     def suggest(self, trial_id: str) -> Any:  # a config, FINISHED, or None: nothing now
         with self._sweep.keeping_the_error():
-            trial = None if self._sweep.over else self._sweep.search.suggest()
-            if trial is not None:
+            chosen = None if self._sweep.over else self._sweep.queues.next()
+            if chosen is not None:
+                trial, shape = chosen
                 self._sweep.trials[trial_id] = trial
-                return {ORDER: json.dumps(asdict(self._sweep.order(trial)))}
-        return Searcher.FINISHED if self._sweep.over or self._sweep.search.exhausted else None
+                return {
+                    ORDER: json.dumps(asdict(self._sweep.order(trial, shape))),
+                    SHAPE: json.dumps(asdict(shape), sort_keys=True),
+                }
+        return Searcher.FINISHED if self._sweep.over or self._sweep.queues.exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        pass
+        self._sweep.queues.ended(self._sweep.trials[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         pass  # Tune's snapshots are never restored: the ledger is replayed into a fresh search

@@ -22,6 +22,8 @@ def ray_on_two_cpus() -> Iterator[None]:
     ray.init(
         address="local",
         num_cpus=2,
+        num_gpus=2,  # that nobody has: Ray counts them all the same
+        labels={"made-for": "tests"},
         object_store_memory=80 * 2**20,
         include_dashboard=False,
         log_to_driver=False,

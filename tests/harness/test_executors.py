@@ -6,7 +6,7 @@ import pytest
 
 from harness.attempt import order
 from harness.executors import Executor, LocalExecutor, RayExecutor
-from harness.pool import PoolError, granted, places
+from harness.pool import PoolError, granted
 from harness.search import Enumerated
 from harness.spec import Pool
 from harness.trials import TrialSpec
@@ -149,16 +149,8 @@ def test_an_error_of_the_listener_stops_the_sweep_and_is_raised(executor: Execut
 def test_a_pool_that_cannot_be_had_is_refused_before_anything_runs(ray_on_two_cpus: None) -> None:
     with pytest.raises(PoolError, match=r"asks for 3 CPUs.*there are 2 CPUs"), RayExecutor(Pool(cpus=3), FAKE):
         pass
-    with pytest.raises(PoolError, match=r"1 GPUs.*0 GPUs"), RayExecutor(Pool(gpus=1), FAKE):
+    with pytest.raises(PoolError, match=r"3 GPUs.*2 GPUs"), RayExecutor(Pool(cpus=3, gpus=3), FAKE):
         pass
-
-
-def test_fractions_of_a_gpu_do_not_span_two() -> None:
-    pool = Pool(cpus=1, gpus=0.4, max_concurrent=100)
-    assert places(pool, cpus=64, gpus=2) == 4
-    assert places(Pool(cpus=2, gpus=2, max_concurrent=100), cpus=64, gpus=5) == 2
-    assert places(Pool(cpus=2, gpus=0, max_concurrent=100), cpus=7, gpus=0) == 3
-    assert places(Pool(cpus=1, gpus=0, max_concurrent=2), cpus=7, gpus=0) == 2
 
 
 def test_cuda_without_a_gpu_in_the_pool_is_refused() -> None:
