@@ -293,12 +293,13 @@ def doctor(
     folder: Runs = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
     with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Start Ray once, and end it.")] = True,
+    cluster: Annotated[str | None, typer.Option(help="Look at the nodes of this Ray: auto, or HOST:PORT.")] = None,
 ) -> None:
     """Look at what a sweep will stand on: installation, GPUs, memory, disk, data, MLflow, Ray."""
     from harness.doctor import FAIL, examine, line
 
     failed = 0
-    for finding in examine(folder, tracking_uri, with_ray):
+    for finding in examine(folder, tracking_uri, with_ray, cluster):
         failed += finding.result == FAIL
         _print(line(finding))
     if failed:

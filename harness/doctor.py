@@ -38,8 +38,12 @@ class Finding:
     found: str  # what was seen and, where it is not fine, what to do
 
 
-def examine(runs: Path, tracking_uri: str | None = None, with_ray: bool = True) -> Iterator[Finding]:
-    """The findings, one after the other, as they are made. runs: where sweeps have their folders."""
+def examine(
+    runs: Path, tracking_uri: str | None = None, with_ray: bool = True, cluster: str | None = None
+) -> Iterator[Finding]:
+    """The findings, one after the other, as they are made. runs: where sweeps have their folders. cluster: address of
+    the Ray that is looked at, instead of one of our own.
+    """
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("installation", _installation),
         ("processor", _processor),
@@ -49,7 +53,9 @@ def examine(runs: Path, tracking_uri: str | None = None, with_ray: bool = True) 
         ("data", _data),
         ("tracking", lambda: _tracking(tracking_uri or f"sqlite:///{runs.absolute() / 'mlflow.db'}")),
     ]
-    if with_ray:
+    if cluster is not None:
+        checks.append(("cluster", lambda: _cluster(cluster, runs)))
+    elif with_ray:
         checks.append(("Ray", _ray))
     for what, check in checks:
         try:
@@ -236,6 +242,12 @@ def _ray() -> Iterator[Finding]:
         )
     else:
         yield Finding("Ray", PASS, found)
+
+
+def _cluster(address: str, runs: Path) -> Iterator[Finding]:
+    from harness.doctor_cluster import examine_cluster
+
+    yield from examine_cluster(address, runs)
 
 
 # -- as shown ---------------------------------------------------------------------------------------------------------
