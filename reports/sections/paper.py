@@ -79,12 +79,13 @@ def _section(study: Study, table: PublishedTable, slug: str) -> Section:
 
 def _head(study: Study, table: PublishedTable, cells: Sequence[Comparison], found: Sequence[Finding]) -> list[str]:
     said = [bottom_line(study, table, cells, found), paper_cells.setting_text(cells)]
+    said.append(paper_cells.held_out_text(study, cells))
     if table.unknown:
         said.append(f"Not published: {listing([name_text(what) for what in table.unknown])}.")
     if table.undocumented:
-        said.append(f"Set by the launch scripts only: {listing([switch.name for switch in table.undocumented])}.")
+        said.append(f"In launch scripts, not in the text: {listing([switch.name for switch in table.undocumented])}.")
     if table.note:
-        said.append(f"{table.note[0].upper()}{table.note[1:]}.")
+        said.append(f"Note: {table.note}.")
     return [text for text in said if text]
 
 
@@ -93,7 +94,7 @@ def bottom_line(study: Study, table: PublishedTable, cells: Sequence[Comparison]
     same = sum(one.status == REPRODUCED for one in cells)
     hold = sum(one.verdict == HOLDS for one in found)
     gap = paper_cells.gap_text(cells, paper_effects.explained(paper_effects.effects(study, table)))
-    tested = f"{hold} of {count(len(found), 'tested shape')} {'holds' if hold == 1 else 'hold'}"
+    tested = f"{hold} of {len(found)} tested shapes {'holds' if hold == 1 else 'hold'}"
     return f"{table.id}: {tried} of {count(len(cells), 'cell')} attempted, {same} reproduced, {tested}; {gap}."
 
 

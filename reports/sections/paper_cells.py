@@ -110,7 +110,7 @@ def config_of(study: Study, cell: Cell) -> Mapping[str, Any]:
 def _comparison(
     study: Study, table: PublishedTable, cell: PublishedCell, ours: Sequence[tuple[Cell, Mapping[str, Any]]]
 ) -> Comparison:
-    metric = measured_by(study, metric_of(cell, table))
+    metric = measured_by(study, table, metric_of(cell, table))
     reached = [(mine, config) for mine, config in ours if metric is not None and reaches(cell, table, config)]
     tolerance = None if table.tolerance is None else table.tolerance.points
     if metric is None or not reached:
@@ -123,12 +123,13 @@ def _comparison(
     return Comparison(cell, tolerance, mine, values_of(mine, metric), apart, "")
 
 
-def measured_by(study: Study, metric: str | None) -> str | None:
-    """The metric, or what this sweep is judged by where it is an accuracy, too, and the table's was not recorded."""
+def measured_by(study: Study, table: PublishedTable, metric: str | None) -> str | None:
+    """The metric, or what this sweep is judged by where it is an accuracy, too, and the table's was not recorded; None
+    where the table has several metrics, of which another would be another cell's."""
     if metric is None or metric in study.sweep.trials:
         return metric
-    plain_probe = metric.count("/") == 1
-    return study.judge if plain_probe and is_percent(study.judge) else None
+    one = not any(axis.metric for axis in table.axes)
+    return study.judge if one and is_percent(study.judge) else None
 
 
 def values_of(cell: Cell, metric: str) -> pd.Series:
@@ -240,6 +241,13 @@ def setting_text(found: Sequence[Comparison]) -> str:
         return "The cells differ from what is published each in its own way: see the table's CSV file."
     rest = "; some cells differ in more" if some else ""
     return f"All attempted cells differ from what is published: {'; '.join(dict.fromkeys(shared))}{rest}."
+
+
+def held_out_text(study: Study, found: Sequence[Comparison]) -> str:
+    """What every run here leaves out of its training, and the paper does not say that it does."""
+    ours = next((one.ours for one in found if one.ours is not None), None)
+    share = None if ours is None else at_path(config_of(study, ours), "data.val_fraction")
+    return f"Ours train without the {share:.0%} of the training images by which they are selected." if share else ""
 
 
 def gap_text(found: Sequence[Comparison], explained: Mapping[str, float]) -> str:

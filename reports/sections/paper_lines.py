@@ -43,7 +43,7 @@ def _places(study: Study, table: PublishedTable, cell: Cell) -> Iterator[Placed]
     at = {axis.name: coordinate(axis, config) for axis in table.axes}
     read = [axis for axis in table.axes if axis.metric is not None]
     for words in _products(read):
-        metric = measured_by(study, table.metric.format(**{name: word for name, (_, word) in words.items()}))
+        metric = measured_by(study, table, table.metric.format(**{name: word for name, (_, word) in words.items()}))
         values = pd.Series(dtype=float) if metric is None else values_of(cell, metric)
         if len(values) == cell.planned:
             mean = float(values.mean()) if read else study.sign * float(cell.val.mean())

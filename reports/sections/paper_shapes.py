@@ -3,8 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from reports import shapes
 from reports import statistics as st
 from reports.evidence import Study
@@ -176,27 +174,33 @@ def _monotone(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: 
     contrary = shapes.contrary_steps(lines, 1, reach)
     verdict = shapes.monotone_verdict(change, contrary, reach)
     word = "rises" if sign > 0 else "falls"
-    told = f"{two(change, sign=True)} points {'up' if sign > 0 else 'down'}, n = {count(change.n, 'seed')}"
+    shown = change if sign > 0 else _mirrored(change)
+    told = f"{two(shown, sign=True)} points over the axis, n = {count(change.n, 'seed')}"
     steps = listing([f"{value_text(a)} to {value_text(b)}" for a, b in dict.fromkeys(contrary)])
     turns = f"but goes the other way from {steps}" if contrary else "so it stands still or goes the other way"
     said = {
-        HOLDS: f"Accuracy {word} with {axis.symbol} here, too: {told} over the axis.",
+        HOLDS: f"Accuracy {word} with {axis.symbol} here, too: {told}.",
         FAILS: f"Accuracy does not simply {word.removesuffix('s')} with {axis.symbol} here: {told}, {turns}.",
         OPEN: f"Whether accuracy {word} with {axis.symbol} is undecided: {told}.",
     }[verdict]
-    published = _published_change(table, shape, sign)
+    published = _published_change(table, shape)
     claim = f"accuracy {word} with {axis.symbol}"
-    return [Finding(claim, _limits(table, shape), published, told, change.mean, verdict, said, _keys(found))]
+    return [Finding(claim, _limits(table, shape), published, told, shown.mean, verdict, said, _keys(found))]
 
 
-def _published_change(table: PublishedTable, shape: Shape, sign: int) -> str:
+def _mirrored(one: st.Estimate) -> st.Estimate:
+    low, high = (None if bound is None else -bound for bound in (one.high, one.low))
+    return st.Estimate(-one.mean, low, high, one.n, one.how)
+
+
+def _published_change(table: PublishedTable, shape: Shape) -> str:
     columns: dict[tuple[Name, ...], list[float]] = {}
     for cell in table.cells:
         rest = {name: value for name, value in cell.at.items() if name != shape.axis}
         if all(rest[name] == value for name, value in shape.at.items()):
             columns.setdefault(tuple(rest.values()), []).append(cell.value)
-    whole = [np.asarray(column) * sign for column in columns.values() if len(column) > 1]
-    return f"{minus(f'{shapes.published_change(whole):+.2f}')} points {'up' if sign > 0 else 'down'}" if whole else "—"
+    whole = [column for column in columns.values() if len(column) > 1]
+    return f"{minus(f'{shapes.published_change(whole):+.2f}')} points over the axis" if whole else "—"
 
 
 def _saturation(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: float) -> list[Finding]:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
+from harness.sweep_file import load_sweep
 from reports.placing import agrees, coordinate, metric_of, published_setting, reaches
 from reports.published import FILE, PublishedError, PublishedTable, load_published
+from reports.sections.paper_cells import differences
 from reports.shapes import near_best, published_change
 
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "paper_tables.json"
@@ -226,6 +228,34 @@ def test_few_shot_cells_are_read_by_the_probe_of_their_labels_and_data():
     table = PUBLISHED.table("T2")
     assert metric_of(PUBLISHED.cells["t2/shots10/ViT-L/pets"], table) == "test/pets/shot10"
     assert metric_of(PUBLISHED.cells["t2/shots10/ViT-L/avg"], table) is None
+
+
+def configs_of(table, profile=None):
+    """Of the trainings of the shipped sweep by the table's method, one per cell."""
+    spec = load_sweep(f"paper/{table.sweep}", profile)
+    configs = [spec.config(cell, 0).model_dump(mode="json") for cell in spec.cells()]
+    return [config for config in configs if config["method"]["name"] == "lejepa"]
+
+
+@pytest.mark.parametrize("name", ["T1a", "T1b", "T1c", "T1d", "T1e", "T3-frozen", "T4", "T7"])
+def test_the_small_sweep_of_a_table_is_at_half_of_its_cells_or_more(name):
+    table = PUBLISHED.table(name)
+    configs = configs_of(table)
+    reached = [cell for cell in table.cells if any(reaches(cell, table, config) for config in configs)]
+    assert len(reached) >= len(table.cells) / 2
+
+
+def test_the_paper_profile_of_t7_is_at_all_of_its_cells_and_differs_in_nothing_published():
+    table = PUBLISHED.table("T7")
+    configs = configs_of(table, "paper")
+    for cell in table.cells:
+        (config,) = [config for config in configs if reaches(cell, table, config)]
+        assert differences(table, cell, config) == ()
+
+
+def test_every_sweep_that_is_named_is_shipped():
+    named = {name for table in PUBLISHED.tables for name in (table.sweep, table.switches_in) if name}
+    assert {name for name in named if not (FILE.parent / f"{name}.yaml").is_file()} == set()
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------
