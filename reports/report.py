@@ -28,6 +28,7 @@ from reports.sections import (
     paper,
     question,
     reproduce,
+    scaling,
     slices,
 )
 
@@ -86,6 +87,7 @@ def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
         *slices.sections(study),
         *factor.sections(study),
         *architectures.sections(study),
+        *scaling.sections(study),
         *heuristics.sections(study, checks),
         *methods.sections(study, checks),
         *importance.sections(study),

@@ -8,6 +8,7 @@ labelfree                what a selection without labels cost
 lambda_                  λ: losses, lambda_rate, lambda_labelfree
 slices                   enough_slices, step_cost
 architectures            lineup, encoder_costs, encoder_tuning
+scaling                  laws and rules across scale: scaling_lines, scaling_laws, scaling_tables, scaling_rules
 heuristics               recipes
 methods                  arms side by side: budget, rates, robustness and conditions
 tuning                   searches, defaults; importance

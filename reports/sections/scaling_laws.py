@@ -1,0 +1,151 @@
+"""The laws of a sweep's lines, and what they say of its arms against each other, in words."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from reports import scaling as sc
+from reports import statistics as st
+from reports.crossing import Race, race
+from reports.evidence import Study
+from reports.scaling import Fit, Refusal
+from reports.sections.enough_slices import three
+from reports.sections.scaling_lines import ERROR, FLOPS, LOSS, PARAMS, SAMPLES, Line, has_error
+from reports.wording import minus, name_text
+
+UNITS = {PARAMS: (1e-6, "M"), SAMPLES: (1e-3, "thousand"), FLOPS: (1e-12, "TFLOPs")}  # scale, unit
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A line's error or loss, and its law or why there is none."""
+
+    line: Line
+    of: str  # ERROR | LOSS
+    samples: list[list[float]]  # of each scale, one per seed
+    found: Fit | Refusal
+
+    @property
+    def law(self) -> Fit | None:
+        return self.found if isinstance(self.found, Fit) else None
+
+    @cached_property
+    def beyond(self) -> list[sc.Extrapolated] | Refusal | None:
+        """None without a law."""
+        return None if self.law is None else sc.extrapolate(self.law)
+
+
+def fitted(study: Study, lines: list[Line]) -> list[Fitted]:
+    """Errors, then losses; nothing where a scale was not measured."""
+    kinds = [ERROR, LOSS] if has_error(study) else [LOSS]
+    found = []
+    for of in kinds:
+        for line in lines:
+            samples = [rung.values(of, study.sign) for rung in line.rungs]
+            if all(values and np.isfinite(values).all() for values in samples):
+                found.append(Fitted(line, of, samples, sc.fit(line.x, samples)))
+    return found
+
+
+def answers(study: Study, laws: list[Fitted]) -> list[str]:
+    """For every way of growing: the law of each arm, and the leading arm against the others."""
+    errors = [law for law in laws if law.of == ERROR]
+    said = []
+    for along in dict.fromkeys(law.line.along for law in errors):
+        mine = [law for law in errors if law.line.along == along]
+        lead = next((law for law in mine if study.leads and law.line.arm == study.leads.name), mine[0])
+        said.append(_law_text(lead))
+        said += [_race_text(lead, law) for law in mine if law is not lead]
+    return said
+
+
+def _law_text(law: Fitted) -> str:
+    head = f"Error of {name_text(law.line.arm)} against {_where(law.line)}"
+    if law.law is None:
+        return f"{head}: no law, {_reason(law)}."
+    found = law.law
+    form = "a power law with an offset" if found.offset else "a power law without offset"
+    towards = f", towards {with_bounds(float(found.law.c), found.bounds['c'])}" if found.offset else ""
+    exponent = f"exponent {with_bounds(float(found.law.b), found.bounds['b'])}"
+    doubt = "" if found.identified else " (whether there is an offset is not identified)"
+    return (
+        f"{head} falls as {form}, {exponent}{towards}{doubt}; a scale that is left out is missed by "
+        f"{100 * found.error:.1f} %, over {span_text(law.line)}."
+    )
+
+
+def _where(line: Line) -> str:
+    return f"{line.measure} ({line.along}: {line.at})"
+
+
+def _reason(law: Fitted) -> str:
+    return law.found.reason if isinstance(law.found, Refusal) else ""
+
+
+def span_text(line: Line) -> str:
+    return f"{x_text(line.x[0], line.measure, unit=False)} to {x_text(line.x[-1], line.measure)}"
+
+
+def x_text(x: float, measure: str, unit: bool = True) -> str:
+    scale, name = UNITS[measure]
+    return f"{three(x * scale)} {name}" if unit else three(x * scale)
+
+
+def with_bounds(value: float, bounds: tuple[float, float] | None) -> str:
+    """Three digits: `0.412 [0.38, 0.45]`."""
+    shown = minus(f"{value:.3g}")
+    return shown if bounds is None else f"{shown} [{minus(f'{bounds[0]:.3g}')}, {minus(f'{bounds[1]:.3g}')}]"
+
+
+# -- arm against arm --------------------------------------------------------------------------------------------------
+
+
+def comparable(a: Line, b: Line) -> str:
+    """Why two lines are not compared; empty where they are. Other encoders are, under one method: as encoders."""
+    if a.method != b.method and a.encoders != b.encoders:
+        return "they have other encoders"
+    if a.at != b.at and a.method != b.method:
+        return f"{a.at} against {b.at}"
+    return ""
+
+
+def _race_text(lead: Fitted, rival: Fitted) -> str:
+    a, b, line = name_text(lead.line.arm), name_text(rival.line.arm), lead.line
+    head = f"{a} or {b}, error against {line.measure} ({line.along})"
+    if why := comparable(lead.line, rival.line):
+        return f"{head}: not compared, {why}."
+    missing = [f"no law of {name_text(law.line.arm)} ({_reason(law)})" for law in (lead, rival) if law.law is None]
+    if lead.law is None or rival.law is None:
+        return f"{head}: undecided, {'; '.join(missing)}."
+    found = race(lead.law, rival.law)
+    if isinstance(found, str):
+        return f"{head}: undecided, {found}."
+    between = f"{x_text(found.low, line.measure, unit=False)} to {x_text(found.high, line.measure)}"
+    return f"{head}, {between}: {_steeper_text(found, a, b)}; {_crossing_text(found, a, b, line.measure)}."
+
+
+def _steeper_text(found: Race, a: str, b: str) -> str:
+    change = [100 * (np.exp(value) - 1) for value in found.gain]
+    shown = minus(f"{change[0]:+.1f}") + f" [{minus(f'{change[1]:+.1f}')}, {minus(f'{change[2]:+.1f}')}] %"
+    ratio = f"the ratio of the errors, {a} over {b}, changes by {shown} over this range"
+    if found.steeper == 0:
+        return f"which of them scales better is {st.UNDECIDED} ({ratio})"
+    winner, other = (a, b) if found.steeper < 0 else (b, a)
+    return f"{winner} scales better than {other} ({ratio})"
+
+
+def _crossing_text(found: Race, a: str, b: str, measure: str) -> str:
+    names = {-1: a, 1: b}
+    if found.crossing is not None:
+        at, low, high = found.crossing
+        interval = f"[{x_text(low, measure, unit=False)}, {x_text(high, measure, unit=False)}]"
+        return (
+            f"the curves cross at {x_text(at, measure)} {interval}: {names[found.ahead_low]} is better below, "
+            f"{names[found.ahead_high]} above"
+        )
+    if found.throughout:
+        return f"{names[found.ahead_low]} is better throughout, and no crossing lies inside"
+    ends = [("smallest", found.ahead_low), ("largest", found.ahead_high)]
+    said = [f"at the {word} scale {names[lead]} is better" for word, lead in ends if lead]
+    return f"whether the curves cross inside is {st.UNDECIDED}" + (f" ({', '.join(said)})" if said else "")

@@ -1,0 +1,142 @@
+"""Tables of scale: what was measured, the laws through it, and, apart from both, what lies beyond."""
+
+from collections.abc import Mapping, Sequence
+
+from reports import scaling as sc
+from reports import statistics as st
+from reports.content import Table, Value, plain
+from reports.evidence import Study
+from reports.scaling import Fit, Refusal
+from reports.sections.enough_slices import three
+from reports.sections.scaling_laws import Fitted, with_bounds, x_text
+from reports.sections.scaling_lines import ERROR, LOSS, PARAMS, SAMPLES, Rung, has_error, others
+from reports.wording import is_percent, minus, name_text
+
+_NOTHING = Value(None, "—", tone="muted")
+
+
+def measured(study: Study, ladders: Mapping[str, Sequence[Rung]]) -> Table:
+    """One row per arm and scale; nothing in it is predicted."""
+    found = [(name, rung) for name, mine in ladders.items() for rung in sorted(mine, key=lambda r: r.flops or 0.0)]
+    settings = any(others(rung) for _, rung in found)
+    kinds = [ERROR, LOSS] if has_error(study) else [LOSS]
+    columns = [
+        "arm", "encoder", "images", "epochs", *(["settings"] if settings else []), f"{PARAMS} (M)",
+        f"{SAMPLES} (thousand)", "training TFLOPs", "n", *(f"{_of(study, of)} [95 % interval]" for of in kinds), "",
+    ]  # fmt: skip
+    rows = []
+    for name, rung in found:
+        rows.append([
+            Value(name, name_text(name), rung.cell.keys), plain(rung.encoder),
+            plain(rung.limit, "all" if rung.limit is None else f"{rung.limit:,}"), plain(rung.epochs),
+            *([plain(others(rung))] if settings else []), _scaled(rung.params, 1e-6), _scaled(rung.samples, 1e-3),
+            _scaled(rung.flops, 1e-12), plain(len(rung.cell.finished)),
+            *(_estimate(study, rung, of) for of in kinds), plain(rung.cell.losses),
+        ])  # fmt: skip
+    chosen = " Where settings were compared, too, each scale shows those that validation selected." if settings else ""
+    caption = (
+        f"What was measured: {_of(study, ERROR)} on {study.judge_text}, and the last epoch's training loss, which is "
+        f"another quantity in every method.{chosen}"
+        if has_error(study)
+        else f"What was measured: the last epoch's training loss, which is another quantity in every method.{chosen}"
+    )
+    return Table("scaling-measured", caption, columns, rows, provenance=True)
+
+
+def _of(study: Study, of: str) -> str:
+    if of == LOSS:
+        return LOSS
+    return "error, 100 − accuracy (%)" if is_percent(study.judge) and study.sign > 0 else f"error ({study.judge_text})"
+
+
+def _scaled(x: float | None, scale: float) -> Value:
+    return _NOTHING if x is None else Value(x * scale, three(x * scale))
+
+
+def _estimate(study: Study, rung: Rung, of: str) -> Value:
+    values = rung.values(of, study.sign)
+    if not rung.cell.complete or len(values) < rung.cell.planned:
+        return Value(None, "—", rung.cell.keys, tone="muted")
+    estimate = st.mean_interval(values)
+    bounds = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
+    return Value(estimate.mean, with_bounds(estimate.mean, bounds), rung.cell.keys)
+
+
+# -- laws -------------------------------------------------------------------------------------------------------------
+
+
+def laws(fits: list[Fitted]) -> Table:
+    columns = [
+        "arm", "of", "against", "at", "scales", "from", "to", "law", "b [95 % interval]", "c [95 % interval]",
+        "a [95 % interval]", "left-out scales missed by (%)", "the largest missed by (%)", "",
+    ]  # fmt: skip
+    caption = (
+        "Laws y = c + a·(x / x₁)^(−b), x₁ the smallest scale of the line, valid from the first to the last scale named "
+        "here. Least squares of relative errors; b is sought from "
+        f"{sc.EXPONENTS[0]:g} to {sc.EXPONENTS[1]:g}. Intervals resample seeds within each scale: they do not say that "
+        "the law is the right one. What left-out scales are missed by does: each is predicted from the others, and "
+        "their root mean square stands here, with its sign for the largest, which the smaller ones predict."
+    )
+    return Table("scaling-laws", caption, columns, [_law_row(fitted) for fitted in fits], provenance=True)
+
+
+def _law_row(fitted: Fitted) -> list[Value]:
+    line, found = fitted.line, fitted.found
+    head = [
+        Value(line.arm, name_text(line.arm), line.keys), plain(fitted.of), plain(f"{line.measure}, {line.along}"),
+        plain(line.at), plain(len(line.rungs)), *(plain(x, x_text(x, line.measure)) for x in (line.x[0], line.x[-1])),
+    ]  # fmt: skip
+    if isinstance(found, Refusal):
+        return [*head, plain("none"), *[_NOTHING] * 5, plain(found.reason)]
+    parts = [_part(found, name) for name in "bca"]
+    missed = [Value(100 * found.error, f"{100 * found.error:.1f}"), _percent(found.missed[-1])]
+    return [*head, plain("with offset" if found.offset else "without offset"), *parts, *missed, plain(_remark(found))]
+
+
+def _part(found: Fit, name: str) -> Value:
+    value = float(getattr(found.law, name))
+    if name == "c" and not found.offset:
+        bounds = found.bounds["c"]
+        return Value(None, "none" if bounds is None else f"none; at most {bounds[1]:.3g}")
+    return Value(value, with_bounds(value, found.bounds[name]))
+
+
+def _percent(share: float) -> Value:
+    return Value(100 * float(share), minus(f"{100 * share:+.1f}"))
+
+
+def _remark(found: Fit) -> str:
+    if found.identified:
+        return ""
+    mine, other = 100 * found.error, 100 * float((found.missed_other**2).mean() ** 0.5)
+    taken = "one" if found.offset else "none"
+    why = f"left-out scales are missed by {mine:.1f} %, else by {other:.1f} %"
+    return f"offset not identified: {taken} was taken, since {why}; a, b and band are of both forms together"
+
+
+# -- beyond -----------------------------------------------------------------------------------------------------------
+
+
+def beyond(fits: list[Fitted]) -> Table | None:
+    """What the laws say of scales that nobody trained; None without a law."""
+    columns = [
+        "arm", "of", "against", "at", "times the largest scale measured", "scale", "extrapolated [95 % interval]", "",
+    ]  # fmt: skip
+    rows = []
+    for fitted in fits:
+        line, found = fitted.line, fitted.beyond
+        head = [
+            Value(line.arm, name_text(line.arm), line.keys), plain(fitted.of),
+            plain(f"{line.measure}, {line.along}"), plain(line.at),
+        ]  # fmt: skip
+        if isinstance(found, Refusal):
+            rows.append([*head, *[_NOTHING] * 3, plain(f"not continued: {found.reason}")])
+        for point in found if isinstance(found, list) else []:
+            shown = Value(point.y, with_bounds(point.y, (point.low, point.high)), line.keys)
+            x = plain(point.x, x_text(point.x, line.measure))
+            rows.append([*head, plain(point.x / line.x[-1], f"{point.x / line.x[-1]:.3g}"), x, shown, plain("")])
+    caption = (
+        f"Extrapolations, at most {sc.REACH:g} times beyond the largest scale. Nothing in this table was measured; the "
+        "intervals hold other seeds under the same law, and no law is known to go on."
+    )
+    return Table("scaling-beyond", caption, columns, rows, provenance=True) if rows else None
