@@ -126,14 +126,19 @@ class Published:
         raise KeyError(f"there is no table {name!r}; there are {', '.join(table.id for table in self.tables)}")
 
     def of_sweep(self, name: str) -> tuple[PublishedTable, ...]:
-        return tuple(table for table in self.tables if table.sweep == name)
+        """By the name of a shipped sweep, or of one that goes on from it: `t7_lambda_views-10-seeds`."""
+        return tuple(table for table in self.tables if _goes_on(name, table.sweep))
 
     def switched_in(self, name: str) -> tuple[PublishedTable, ...]:
-        return tuple(table for table in self.tables if table.switches_in == name)
+        return tuple(table for table in self.tables if _goes_on(name, table.switches_in))
 
     @property
     def cells(self) -> dict[str, PublishedCell]:
         return {cell.id: cell for table in self.tables for cell in table.cells}
+
+
+def _goes_on(name: str, shipped: str | None) -> bool:
+    return shipped is not None and (name == shipped or name.startswith(f"{shipped}-"))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

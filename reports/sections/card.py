@@ -6,7 +6,7 @@ from reports import figures
 from reports import statistics as st
 from reports.content import Card, Figure
 from reports.evidence import Arm, Cell, Contrast, Study
-from reports.sections import question
+from reports.sections import paper, question
 from reports.sections.factor import raw_frame
 from reports.sections.gate import WARN, Check, failures
 from reports.sections.lambda_ import LAMBDA, Plateau, plateau, sweeps_lambda
@@ -67,10 +67,9 @@ def answer(study: Study, strength: str, failed: list[Check]) -> str:
     lead = study.leads
     if lead is None or lead.selected is None or lead.selected.estimate is None:
         return "No answer yet: no arm has finished."
-    if own := question.answer(study):
-        return own
     clauses = [_headline(study, lead, lead.selected), *_lambda_clauses(lead), *_contrast_clause(study, strength)]
-    return "; ".join(clauses) + "."
+    said = question.answer(study) or "; ".join(clauses) + "."
+    return f"{shape} {said}" if (shape := paper.answer(study)) else said
 
 
 def _headline(study: Study, arm: Arm, cell: Cell) -> str:

@@ -50,12 +50,11 @@ def _published() -> Published:
 
 
 def answer(study: Study) -> str | None:
-    """The first shape's verdict and the bottom line of every table that names the sweep; None where none does."""
+    """What became of the first shape of every table that names the sweep; None where none does."""
     said = []
     for table in _published().of_sweep(study.sweep.name):
-        cells = paper_cells.comparisons(study, table)
-        found = paper_shapes.findings(study, table, cells)
-        said += [*(one.sentence for one in found[:1]), bottom_line(study, table, cells, found)]
+        found = paper_shapes.findings(study, table, paper_cells.comparisons(study, table))
+        said += [one.sentence for one in found[:1]]
     return " ".join(said) or None
 
 

@@ -13,7 +13,7 @@ from reports.content import Card, Document, Table
 from reports.evidence import study
 from reports.published import load_published
 from reports.render import write
-from reports.sections import paper, paper_cells, paper_effects, paper_shapes
+from reports.sections import card, paper, paper_cells, paper_effects, paper_shapes
 from reports.shapes import FAILS, HOLDS, OPEN, Line
 from reports.statistics import Estimate
 
@@ -86,8 +86,10 @@ def test_a_best_lambda_that_grows_with_the_views_is_told_so(tmp_path):
 
 
 def test_a_best_lambda_that_stands_still_is_told_so(tmp_path):
-    _, findings = judged(t7(tmp_path / "s", hill(lambda v: 0.02)))
+    found = t7(tmp_path / "s", hill(lambda v: 0.02))
+    _, findings = judged(found)
     (moves,) = of(findings, "grows with V")
+    assert card.answer(found, "undecided", []).startswith(moves.sentence)
     assert moves.verdict == FAILS
     assert moves.raw == pytest.approx(0, abs=0.2)
     assert "does not grow with V here" in moves.sentence
@@ -337,8 +339,8 @@ def files(tmp_path_factory):
         HOSTILE[0]: SyntheticArm(flat(50.0), cells=views_and_lambdas((0.1,)), encoder="<script>alert(2)</script>"),
     }
     found = study(load(sweep(folder / "s", arms)))
-    card = Card("?", "!", "undecided", "nothing is", [], [], "harness run", "again", None)
-    document = Document("T7", card, paper.sections(found), "", trials=provenance.trials(found))
+    shown = Card("?", "!", "undecided", "nothing is", [], [], "harness run", "again", None)
+    document = Document("T7", shown, paper.sections(found), "", trials=provenance.trials(found))
     return write(document, folder / "report", {})
 
 

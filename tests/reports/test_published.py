@@ -253,6 +253,11 @@ def test_the_paper_profile_of_t7_is_at_all_of_its_cells_and_differs_in_nothing_p
         assert differences(table, cell, config) == ()
 
 
+def test_a_sweep_that_goes_on_with_more_seeds_is_of_the_same_table():
+    assert [table.id for table in PUBLISHED.of_sweep("t7_lambda_views-10-seeds")] == ["T7"]
+    assert PUBLISHED.of_sweep("t7_lambda") == ()
+
+
 def test_every_sweep_that_is_named_is_shipped():
     named = {name for table in PUBLISHED.tables for name in (table.sweep, table.switches_in) if name}
     assert {name for name in named if not (FILE.parent / f"{name}.yaml").is_file()} == set()
