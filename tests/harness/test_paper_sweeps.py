@@ -9,7 +9,7 @@ import yaml
 
 from harness.plan import plan
 from harness.spec import SweepSpec, load_sweep
-from lejepa.encoders import build_encoder
+from lejepa.encoders import build_encoder, check_encoder
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 FILES = sorted(path.relative_to(SWEEPS).with_suffix("") for path in SWEEPS.rglob("*.yaml") if path.stem != "published")
@@ -90,15 +90,25 @@ def test_figure_9_has_more_than_fifty_encoders_of_eight_families(profile: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("profile", ["gpu", "paper"])
-def test_the_encoders_of_figure_9_have_below_20_m_parameters_and_take_its_images(profile: str, family: str) -> None:
-    sweep = load("paper/figure9_architectures", profile)
+def test_the_encoders_of_figure_9_have_fewer_than_20_m_parameters() -> None:
+    sweep = load("paper/figure9_architectures", "paper")
     for cell in sweep.cells():
-        if cell.arm == family:
-            config = sweep.config(cell, 0)
-            side = config.views.global_size or config.data.size
+        if cell.arm in FAMILIES:
+            with torch.device("meta"):
+                encoder, _ = build_encoder(sweep.config(cell, 0), channels=3)
+            assert sum(weight.numel() for weight in encoder.parameters()) < 20e6, cell.values
+
+
+# -- encoders too large to build here ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+@pytest.mark.parametrize("name", [*PAPER, "scaling"])
+def test_every_encoder_takes_its_images_and_shows_what_the_probes_read(name: str, profile: str) -> None:
+    sweep = load(name, profile)
+    configs = [sweep.config(cell, 0) for cell in sweep.cells()]
+    for config in {str((c.encoder, c.data.size, c.views, c.probe)): c for c in configs}.values():
+        if config.encoder.name != "small_convnext":  # its drop path reads a tensor while it is built
             with torch.device("meta"):  # shapes without arithmetic
-                encoder, dim = build_encoder(config, channels=3)
-                assert encoder.eval()(torch.zeros(2, 3, side, side)).shape == (2, dim)
-            assert sum(weight.numel() for weight in encoder.parameters()) < 20e6, config.encoder.name
+                check_encoder(config)
