@@ -108,7 +108,7 @@ def _figure(study: Study, table: PublishedTable, cells: Sequence[Comparison], sl
     if len(points) < 3:
         return None
     what = f"Our cells of {table.id} over the published ones"
-    caption = f"{what}: means and 95 % intervals over seeds; where all were on the dashed line, they would be equal."
+    caption = f"{what}: means and 95 % intervals over seeds, and, where both are of one height, the line of equality."
     alt = f"{what}. " + "; ".join(f"{p.label}: {p.published:.2f}, ours {p.ours.mean:.1f}" for p in points[:12])
     mine = {id(one.ours): one.ours for one in cells if one.estimate is not None and one.ours is not None}
     text = figures.Text(f"{slug}-cells", caption, alt, raw_frame(study, list(mine.values())))

@@ -24,6 +24,7 @@ class Effect:
     arm: str
     base: str  # the arm without
     switches: tuple[str, ...]  # names
+    here: str  # what they are set to in this sweep, which may be another scale
     beside: tuple[str, ...]  # dotted paths of what differs, too
     estimate: st.Estimate | None
     verdict: str
@@ -106,7 +107,10 @@ def _effect(study: Study, table: PublishedTable, near: Near, switches: tuple[str
     estimate = st.mean_interval(by_seed.to_numpy()) if whole and len(by_seed) else None
     verdict = st.UNDECIDED if estimate is None else st.verdict(estimate, study.rope)
     known = {path for switch in table.undocumented for path in switch.set}
-    return Effect(near.arm, near.base, switches, tuple(sorted(near.differing - known)), estimate, verdict, near.pairs)
+    mine, other = (dict(provenance.settings(config_of(study, cell))) for cell in near.pairs[0])
+    here = [f"{path} {other.get(path, '—')} → {mine.get(path, '—')}" for path in sorted(near.differing & known)]
+    beside = tuple(sorted(near.differing - known))
+    return Effect(near.arm, near.base, switches, ", ".join(here), beside, estimate, verdict, near.pairs)
 
 
 # -- what it shows -----------------------------------------------------------------------------------------------------
@@ -141,7 +145,10 @@ def sentence(study: Study, table: PublishedTable, found: Sequence[Effect]) -> st
 
 
 def _figure(study: Study, found: Sequence[Effect], slug: str) -> Figure:
-    steps = [Step(one.name, one.estimate, len(one.switches) > 1) for one in found if one.estimate is not None]
+    steps = [
+        Step(one.name if len(one.switches) == 1 else f"together: {one.arm}", one.estimate, len(one.switches) > 1)
+        for one in found if one.estimate is not None
+    ]  # fmt: skip
     start = float(pd.concat([other.judged for _, other in found[0].pairs]).mean())
     what = f"{metric_text(study.judge)[0].upper()}{metric_text(study.judge)[1:]} as known differences are switched on"
     caption = (
@@ -157,8 +164,8 @@ def _figure(study: Study, found: Sequence[Effect], slug: str) -> Figure:
 def _table(study: Study, found: Sequence[Effect], slug: str) -> Table:
     points = difference_unit(study.judge)
     columns = [
-        "setting", "arm", "against", f"effect [95 % interval]{f' ({points})' if points else ''}", "n", "verdict",
-        "sum so far, if effects add up", "differs in, too",
+        "setting", "arm", "against", "here", f"effect [95 % interval]{f' ({points})' if points else ''}", "n",
+        "verdict", "sum so far, if effects add up", "differs in, too",
     ]  # fmt: skip
     caption = (
         "Settings of launch scripts that the paper leaves out, each against the arm without them, paired by seed: its "
@@ -170,7 +177,7 @@ def _table(study: Study, found: Sequence[Effect], slug: str) -> Table:
 def _rows(found: Sequence[Effect]) -> Iterator[list[Value]]:
     sums: dict[str, float] = {}
     for one in found:
-        head = [Value(one.name, one.name, one.keys), plain(name_text(one.arm)), plain(name_text(one.base))]
+        head = [Value(one.name, one.name, one.keys), *map(plain, (name_text(one.arm), name_text(one.base), one.here))]
         beside = plain(", ".join(one.beside))
         if one.estimate is None:
             yield [*head, *[Value(None, "—", tone="muted")] * 4, beside]

@@ -321,10 +321,11 @@ def test_launch_settings_are_measured_each_against_the_arm_without_them(tmp_path
     ]  # fmt: skip
     assert [one.estimate.mean for one in effects] == pytest.approx([3.0, -0.1, 3.5], abs=0.2)
     assert effects[0].verdict == "decided"
+    assert effects[0].here == "method.teacher — → 0.99"
     (section,) = paper.sections(found)
     assert "Not measured here: a patch mask ratio of 0.3" in section.blocks[0].paragraphs[0]
     rows = next(block for block in section.blocks if isinstance(block, Table)).rows
-    assert [row[6].raw for row in rows] == [pytest.approx(3.0, abs=0.2), pytest.approx(2.9, abs=0.3), None]
+    assert [row[7].raw for row in rows] == [pytest.approx(3.0, abs=0.2), pytest.approx(2.9, abs=0.3), None]
 
 
 # -- the whole report -------------------------------------------------------------------------------------------------
