@@ -17,7 +17,8 @@ def test_pools_find_their_nodes_and_a_trial_outlives_its_node(tmp_path: Path) ->
         [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=590
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-3:] == ["doctor is content", "pools kept to their nodes", "the trial went on"]
+    said = ["doctor is content", "pools kept to their nodes", "the trial went on"]
+    assert [line for line in done.stdout.splitlines() if line in said] == said, done.stdout  # Ray talks in between
 
 
 SCRIPT = """

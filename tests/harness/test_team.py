@@ -64,15 +64,15 @@ def test_a_trial_on_two_ranks_equals_the_trial_on_one(
     losses = [[metrics["train/loss"] for metrics in diary.reports[0].values()] for diary in (two, one)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert len(losses[0]) == 2
-    assert not followers()
+    nobody_stays()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_trial_goes_on_where_another_rank_has_died(ray_on_two_cpus: None, tmp_path: Path) -> None:
     class Killer(Diary):
         def epoch(self, trial: TrialSpec, report: EpochReport) -> bool:
-            if report.epoch == 1:
+            if not any(line[0] == "epoch" for line in self.lines):
                 for victim in followers():
                     os.kill(victim, signal.SIGKILL)
             return super().epoch(trial, report)
@@ -84,7 +84,7 @@ def test_a_trial_goes_on_where_another_rank_has_died(ray_on_two_cpus: None, tmp_
     assert [line[0] for line in told] == ["started", "interrupted", "started", "finished"]
     assert told[2][2] >= 1, "from its checkpoint"
     assert sorted(diary.reports[0]) == [1, 2, 3, 4]
-    assert not followers()
+    nobody_stays()
 
 
 def test_of_ranks_that_fail_the_one_with_the_reason_is_heard(ray_on_two_cpus: None) -> None:
@@ -121,6 +121,13 @@ sys.path.insert(0, ".")
 from tests.harness.test_team import TWO, LocalExecutor, lejepa_trainer, ran, trial
 ran(LocalExecutor(TWO, lejepa_trainer), Path(sys.argv[1]), trial(epochs=10_000))
 """
+
+
+def nobody_stays() -> None:
+    patience = time.monotonic() + 20
+    while followers() and time.monotonic() < patience:
+        time.sleep(0.2)
+    assert not followers()
 
 
 def followers() -> list[int]:
