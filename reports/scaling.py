@@ -7,7 +7,7 @@ the two forms are compared by that. `fit` refuses, with its reason, what no law 
 Intervals resample seeds within each scale: they say what other seeds would have given under the same law, and nothing
 about whether the law is the right one. A plain bootstrap of n seeds is too narrow, by √((n − 1) / n) and by Student's t
 over the normal quantile at the degrees of freedom of all scales together; both are made up for. In simulations of 4 to
-6 scales with 3 to 5 seeds the nominal 95 % are 88 to 97 (tests/reports/test_scaling_fit.py).
+6 scales with 3 to 5 seeds the nominal 95 % are 86 to 97 (tests/reports/test_scaling_fit.py).
 """
 
 from collections.abc import Sequence

@@ -108,10 +108,10 @@ def test_intervals_and_band_hold_the_planted_law():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "noise"), [(3, 0.3), (5, 0.3), (3, 1.0)])
-def test_intervals_and_band_cover_at_least_87_percent(n, noise):
+def test_intervals_and_band_cover_at_least_84_percent(n, noise):
     held, inside = coverage(300, n, noise)
-    assert (held >= 0.87).all()
-    assert inside >= 0.87
+    assert (held >= 0.84).all()
+    assert inside >= 0.84
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
