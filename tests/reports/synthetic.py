@@ -39,6 +39,7 @@ class SyntheticArm:
     cells: Sequence[Mapping[str, Any]] = ({},)
     encoder: str = "small_resnet"
     epochs: int = 20
+    views: int = 2  # global ones
     seeds: Sequence[int] | None = None  # None: the sweep's
     ends: Mapping[tuple[int, int], str] = field(default_factory=dict)  # (cell index, seed) → state other than finished
     noise: float | None = None  # None: the sweep's
@@ -112,7 +113,7 @@ def config_of(arm: SyntheticArm, cell: Mapping[str, Any], seed: int) -> dict[str
     config: dict[str, Any] = {
         "method": {"name": arm.method}, "encoder": {"name": arm.encoder, "width": None, "depth": None, "patch": None},
         "projector": {"layers": 3, "hidden": 512, "dim": 64}, "data": {"name": "digits", "size": 16, "limit": None},
-        "views": {"recipe": "digits", "global_views": 2, "local_views": 2},
+        "views": {"recipe": "digits", "global_views": arm.views, "local_views": 2},
         "optimizer": {"lr": 2e-3, "weight_decay": 5e-4}, "epochs": arm.epochs, "batch_size": 128, "seed": seed,
         "probe": {"on": "embedding", "every": 1, "k": 20, "shots": [1], "draws": 20}, "precision": "fp32",
     }  # fmt: skip

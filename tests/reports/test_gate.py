@@ -173,3 +173,19 @@ def test_a_contrast_that_names_no_arm_fails_though_nothing_else_is_missing(tmp_p
     check = found(folder, "every planned")
     assert check.result == "fail"
     assert "vicrag: no such arm" in check.finding
+
+
+# -- what a training is given ------------------------------------------------------------------------------------------
+
+
+def test_a_method_that_masks_patches_may_see_one_view_and_other_methods_may_not(tmp_path):
+    for other, verdict in (("ijepa", "warn"), ("simclr", "fail")):
+        arms = {"lejepa": SyntheticArm(flat(70.0)), other: SyntheticArm(flat(64.0), other, views=1)}
+        folder = write_sweep(tmp_path / other, arms, contrast=("lejepa", other))
+        assert found(folder, "equal training budget").result == verdict
+
+
+def test_a_method_that_masks_patches_owes_the_same_epochs_as_others(tmp_path):
+    arms = {"lejepa": SyntheticArm(flat(70.0)), "ijepa": SyntheticArm(flat(64.0), "ijepa", epochs=40)}
+    folder = write_sweep(tmp_path / "s", arms, contrast=("lejepa", "ijepa"))
+    assert found(folder, "equal training budget").result == "fail"
