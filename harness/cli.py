@@ -7,7 +7,7 @@ Exit codes: 0 done · 1 some trial failed, or the sweep had to stop · 2 the use
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -196,12 +196,19 @@ def gc(
 
 
 @app.command()
-def status(folder: SweepFolder) -> None:
+def status(
+    folder: SweepFolder,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until the sweep ends.")] = False,
+) -> None:
     """How a sweep stands, arm by arm. Only reads."""
     from harness import status as standing
 
     with _user_errors():
-        _print(standing.render(standing.read_status(folder)))
+        if watch:
+            with suppress(KeyboardInterrupt):
+                standing.watch(folder)
+        else:
+            _print(standing.render(standing.read_status(folder)))
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """`status` and `show`: what a ledger says while a sweep runs."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ from rich.console import Console
 
 from harness import show, status
 from harness.ledger import Ledger, LedgerError
+from harness.lock import driving
+from harness.search_config import Metric
 from harness.spec import SweepSpec
 
 SPEC = SweepSpec.model_validate(
@@ -29,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     with Ledger(target / "ledger.db") as ledger:
         ledger.add_event("sweep_started")
         for i, key in enumerate(["aa00", "aa11", "bb22", "cc33"]):
-            ledger.add_trial(key, {"epochs": 4, "probe": {"on": "embedding"}}, i, 4, "data", "code")
+            ledger.add_trial(key, {"epochs": 4, "method": {"name": "lejepa", "lamb": 0.1}}, i, 4, "data", "code")
         ledger.assign("lejepa", {"method.lamb": 0.0}, 0, 0, "evidence", "aa00")
         ledger.assign("lejepa", {"method.lamb": 0.1}, 0, 0, "evidence", "aa11")
         ledger.assign("[red]hostile", {}, 0, 0, "evidence", "bb22")
@@ -95,6 +99,86 @@ def test_the_table_holds_names_as_they_are(folder: Path) -> None:
     assert "[red]hostile" in shown
     assert "2 of 4 trials ended, 6 of 16 epochs, 12 s of training spent" in shown
     assert "sweep started" in shown
+
+
+def test_collapsed_trials_are_counted_among_the_finished(folder: Path) -> None:
+    assert "collapsed" not in text(status.render(status.read_status(folder)))
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_epoch("aa11", 2, {"diag/collapsed": 1.0, "val/knn": 10.0}, {"seconds": 2.0})
+        assert status.read_status(folder).arms[0].collapsed == 0, "it runs on, and may recover"
+        ledger.add_event("finished", "aa11", test={})
+    read = status.read_status(folder)
+    assert (read.arms[0].collapsed, read.arms[1].collapsed) == (1, 0)
+    assert "collapsed" in text(status.render(read))
+
+
+def test_without_labels_the_best_so_far_is_none_that_has_collapsed(folder: Path) -> None:
+    spec = SPEC.model_copy(update={"metric": Metric(name="loss/lambda^0.4")})
+    (folder / "sweep.yaml").write_text(spec.to_yaml(), encoding="utf-8")
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_epoch("aa00", 5, {"train/loss": 0.9, "diag/collapsed": 0.0}, {})
+        ledger.add_epoch("aa11", 5, {"train/loss": 0.1, "diag/collapsed": 1.0}, {})
+    assert status.read_status(folder).arms[0].best == pytest.approx(0.9 / 0.1**0.4)
+
+
+def test_utilisation_is_busy_seconds_over_slots_since_the_driver_began(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "s"
+    folder.mkdir(parents=True)
+    (folder / "sweep.yaml").write_text(SPEC.to_yaml(), encoding="utf-8")
+    at = iter([0.0, 0.0, 0.0, 5.0, 100.0, 101.0, 102.0, 108.0])
+    with Ledger(folder / "ledger.db") as ledger, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "time", lambda: next(at))
+        for i, key in enumerate(("aa", "bb")):
+            ledger.add_trial(key, {"method": {"name": "lejepa"}}, i, 4, "data", "code")
+            ledger.assign("lejepa", {}, 0, i, "evidence", key)
+        ledger.add_event("sweep_started")
+        ledger.add_event("started", "aa", attempt=1, epoch=0, info={})
+        ledger.add_event("sweep_resumed")
+        ledger.add_event("started", "aa", attempt=2, epoch=0, info={})
+        ledger.add_event("started", "bb", attempt=1, epoch=0, info={})
+        ledger.add_event("finished", "bb", test={})
+    # two slots; from 100 on: aa runs from 101, bb from 102 to 108
+    assert status.read_status(folder, now=500.0).utilisation == pytest.approx(((108 - 101) + 6) / (2 * 8))
+    with driving(folder):
+        assert status.read_status(folder, now=110.0).utilisation == pytest.approx(((110 - 101) + 6) / (2 * 10))
+
+
+def test_the_driver_and_the_latest_event_are_told(folder: Path) -> None:
+    shown = " ".join(text(status.render(status.read_status(folder))).split())
+    assert "no driver runs here" in shown
+    assert shown.endswith("bb22 failed")
+    with driving(folder):
+        assert "driven by process" in text(status.render(status.read_status(folder)))
+
+
+def test_watching_ends_with_the_sweep_and_holds_up_no_writer(folder: Path) -> None:
+    console = Console(width=160, force_terminal=True, record=True)
+    with driving(folder), Ledger(folder / "ledger.db") as ledger:
+        watcher = threading.Thread(target=status.watch, args=(folder, 0.02, console), daemon=True)
+        watcher.start()
+        slowest = 0.0
+        for epoch in range(2, 22):
+            began = time.monotonic()
+            ledger.add_epoch("aa11", epoch, {"val/knn": 50.0}, {"seconds": 2.0})
+            slowest = max(slowest, time.monotonic() - began)
+        assert watcher.is_alive()
+        ledger.add_event("sweep_finished")
+        watcher.join(30)
+        assert not watcher.is_alive()
+    assert slowest < 5.0, "SQLite would wait 30 seconds for a lock"
+    assert "sweep finished" in console.export_text()
+
+
+def test_a_writer_in_the_middle_of_its_transaction_does_not_hold_up_the_reader(folder: Path) -> None:
+    with Ledger(folder / "ledger.db") as ledger, ledger.transaction():
+        ledger.add_event("note", text="not yet")
+        began = time.monotonic()
+        assert status.read_status(folder).latest == "bb22 failed"
+        assert time.monotonic() - began < 10
+
+
+def test_watching_what_nobody_drives_shows_it_once(folder: Path) -> None:
+    status.watch(folder, every=1000.0, console=Console(width=160))
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
