@@ -47,7 +47,7 @@ def check(sweep: Sweep) -> None:
     assert all(outcomes[arm] == {"trained"} for arm in found.keys() - CONTROLS)
 
 
-@pytest.mark.parametrize("name", ["methods"])
+@pytest.mark.parametrize("name", ["methods", "methods-vit"])
 def test_in_the_sweep_that_is_kept_every_method_is_above_the_random_encoder_and_the_bare_objective_collapses(
     name: str,
 ) -> None:
