@@ -12,15 +12,19 @@ what it would have asked for without one, and not for its first points again.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
+from harness.conditions import applying, in_order
 from harness.ledger import ENDED, Ledger, canonical
 from harness.record import record, recorded
 from harness.selecting import curve
@@ -46,8 +50,9 @@ class Group:
 
     def __init__(self, spec: SweepSpec, cell: Cell, number: int, fingerprint: Fingerprint) -> None:
         self._spec, self._cell, self._number, self._fingerprint = spec, cell, number, fingerprint
-        self._nuisance = spec.arms[cell.arm].nuisance
+        self._nuisance = spec.searched(cell)
         self._spaces = {path: space.distribution() for path, space in self._nuisance.items()}
+        self._conditional = any(space.when for space in self._nuisance.values())
         self._names = [spec.name, cell.arm, dict(cell.values), number]
         direction = StudyDirection.MAXIMIZE if spec.metric.mode == "max" else StudyDirection.MINIMIZE
         self.study = optuna.create_study(study_name=canonical(self._names), direction=direction)
@@ -67,7 +72,7 @@ class Group:
         refused = 0
         while True:
             self.study.sampler = self._sampler(refused)
-            asked = self.study.ask(self._spaces)
+            asked = self._draw()
             try:
                 trial = search_trial(self._spec, self._cell, self._number, len(self), asked.params, self._fingerprint)
             except ValidationError as error:
@@ -88,12 +93,23 @@ class Group:
 
     def replay(self, point: Mapping[str, Any]) -> None:
         """A trial that is not drawn: an earlier driver asked for it, or it is the default. It runs until it is told."""
-        if not all(space.holds(point[path]) for path, space in self._nuisance.items()):
+        if not all(self._nuisance[path].holds(value) for path, value in point.items()):
             self._asked.append(None)  # Optuna would take it for a point of the space
             return
         self.study.sampler = RandomSampler(seed=0)  # has nothing to draw
         self.study.enqueue_trial(dict(point))
-        self._asked.append(self.study.ask(self._spaces))
+        self._asked.append(self._draw())
+
+    def _draw(self) -> optuna.Trial:
+        """A trial of Optuna with a value for every parameter that applies, given those drawn before."""
+        if not self._conditional:
+            return self.study.ask(self._spaces)
+        asked = self.study.ask()
+        for path in in_order(self._nuisance):
+            drawn = asked.params
+            if path in applying(self._nuisance, {other: drawn.get(other) for other in self._nuisance}):
+                _suggest(asked, path, self._spaces[path])
+        return asked
 
     def tell(self, ordinal: int, state: str, values: Mapping[int, float]) -> None:
         """How a trial ended, with its curve: epoch → value."""
@@ -111,9 +127,15 @@ class Group:
 
     def _sampler(self, refused: int) -> TPESampler:
         trials = self._spec.search.trials or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of `group`
+            return self._tpe(trials, refused)
+
+    def _tpe(self, trials: int, refused: int) -> TPESampler:
         return TPESampler(
             n_startup_trials=min(10, max(4, trials // 4)),  # 10 is Optuna's; of 16 trials that would be most
             multivariate=len(self._spaces) > 1,
+            group=self._conditional and len(self._spaces) > 1,  # what applies together is learnt together
             constant_liar=True,
             seed=seed_of([*self._names, len(self), refused]) % 2**32,
         )
@@ -201,3 +223,13 @@ class Adaptive:
 
 def _name(arm: str, cell: Mapping[str, Any], number: int) -> str:
     return canonical([arm, dict(cell), number])
+
+
+def _suggest(trial: optuna.Trial, path: str, space: BaseDistribution) -> None:
+    match space:
+        case IntDistribution():
+            trial.suggest_int(path, space.low, space.high, log=space.log)
+        case FloatDistribution():
+            trial.suggest_float(path, space.low, space.high, log=space.log)
+        case CategoricalDistribution():
+            trial.suggest_categorical(path, space.choices)

@@ -114,6 +114,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def check_design(spec: SweepSpec, places: Places) -> None:
     """Construct every config of the design. Raises SpecError at the first thing that cannot be trained or compared."""
     _check_bases(spec, places)
+    _check_searched(spec, places)
     configs = [(cell, _construct(spec, cell, point, places)) for cell in spec.cells() for point in spec.corners(cell)]
     for cell, config in configs:
         _check_metric(spec, cell, config, places)
@@ -132,6 +133,14 @@ def _check_bases(spec: SweepSpec, places: Places) -> None:
     for path, base in bases:
         for key in NOT_IN_BASE.keys() & base.keys():
             raise SpecError(f"{place_of(places, (*path, key))}: {dotted((*path, key))}: not here: {NOT_IN_BASE[key]}")
+
+
+def _check_searched(spec: SweepSpec, places: Places) -> None:
+    for cell in spec.cells():
+        if spec.arms[cell.arm].nuisance and not spec.searched(cell):
+            own: KeyPath = ("arms", cell.arm, "nuisance")
+            place = place_of(places, own if own in places else ("nuisance",))
+            raise SpecError(f"{place}: nuisance: nothing applies where {dict(cell.values)}; every cell is searched")
 
 
 def _construct(spec: SweepSpec, cell: Cell, point: Mapping[str, Any], places: Places) -> TrainConfig:
@@ -221,7 +230,9 @@ def _check_repeats(spec: SweepSpec, configs: Sequence[tuple[Cell, TrainConfig]],
     for cell, config in reversed(firsts.values()):
         twin = seen.setdefault((cell.arm, config), cell)
         if twin is not cell:
-            factor = [path for path, value in cell.values.items() if repr(value) != repr(twin.values[path])][-1]
+            factor = [path for path, value in cell.values.items() if repr(value) != repr(twin.values.get(path, value))][
+                -1
+            ]
             here, there = (_value_path(spec, place, factor, places) for place in (cell, twin))
             values = f"{cell.values[factor]} is the same training as {twin.values[factor]} at {place_of(places, there)}"
             raise SpecError(f"{place_of(places, here)}: {dotted(here[:-2])}: {values}; keep one")

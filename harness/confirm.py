@@ -10,7 +10,6 @@ from harness.folder import EXTENDED
 from harness.ledger import ENDED, Ledger, canonical
 from harness.record import once, record, recorded
 from harness.selecting import curve
-from harness.space import crossed
 from harness.trials import confirm_trials, resolved
 
 if TYPE_CHECKING:
@@ -165,12 +164,8 @@ def _begun(ledger: Ledger, places: Sequence[TrialSpec]) -> tuple[set[str], bool]
 
 def _searched_cells(spec: SweepSpec) -> dict[str, int]:
     """Cell → how many search trials it has in the design."""
-    sizes = {}
-    for cell in spec.cells():
-        if nuisance := spec.arms[cell.arm].nuisance:
-            trials = spec.search.trials or len(crossed(nuisance))
-            sizes[_cell(cell.arm, resolved(spec, cell))] = trials * spec.search.studies
-    return sizes
+    sizes = ((cell, spec.search_size(cell)) for cell in spec.cells())
+    return {_cell(cell.arm, resolved(spec, cell)): size for cell, size in sizes if size}
 
 
 def _cell(arm: str, values: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+    from harness.space import Space
     from harness.spec import SweepSpec
 
 EVENT = "importance"
@@ -76,7 +77,7 @@ def _groups(spec: SweepSpec, ledger: Ledger) -> list[_Group]:
     for name, (arm, cell) in cells.items():
         trials, left_out = [], Counter[str]()
         for key in keys[name]:
-            point = {path: _at(configs[key], path) for path in spec.arms[arm].nuisance}
+            point = {path: _at(configs[key], path) for path in _always(spec, arm)}
             values = curve(ledger, key, spec.metric, configs[key]) if states[key] == "finished" else {}
             score = values[max(values)] if values else None
             if score is not None and math.isfinite(score):
@@ -89,16 +90,21 @@ def _groups(spec: SweepSpec, ledger: Ledger) -> list[_Group]:
     return groups
 
 
+def _always(spec: SweepSpec, arm: str) -> dict[str, Space]:
+    """The searched parameters that every trial has: PED-ANOVA knows no conditions, so others are not weighed."""
+    return {path: space for path, space in spec.arms[arm].nuisance.items() if not space.when}
+
+
 def _at(config: Mapping[str, Any], path: str) -> Any:
     return reduce(lambda part, name: part[name], path.split("."), config)
 
 
 def _payload(spec: SweepSpec, group: _Group) -> dict[str, Any]:
-    spaces = {path: space.distribution() for path, space in spec.arms[group.arm].nuisance.items()}
+    spaces = {path: space.distribution() for path, space in _always(spec, group.arm).items()}
     inside = [trial for trial in group.trials if all(_holds(spaces[path], value) for path, value in trial[1].items())]
     n, reason = len(inside), None
     if len(spaces) < 2:
-        reason = "one parameter was searched: there is nothing to share"
+        reason = "one parameter at most was searched in every trial: there is nothing to share"
     elif n < FEWEST:
         reason = f"{n} of the cell's search trials have finished, and fewer than {FEWEST} say nothing"
     elif len({score for _, _, score in inside}) == 1:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.ledger import Ledger, LedgerError, canonical
-from harness.space import crossed
 from harness.spec import SweepSpec
 from harness.trials import TrialSpec, enumerate_trials
 from lejepa.config import WHERE, DataConfig
@@ -60,7 +59,7 @@ def _price_arm(spec: SweepSpec, name: str, listed: Sequence[TrialSpec]) -> ArmPr
     if not arm.nuisance:
         epochs = sum(trial.length for trial in listed)
         return ArmPrice(name, encoders, len(cells), len(listed), 0, epochs, epochs)
-    each = (spec.search.trials or len(crossed(arm.nuisance))) * spec.search.studies
+    each = spec.search_size(cells[0])
     confirmed = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
     epochs = sum((each + confirmed) * config.length for config in configs)
     saved = sum(each * (config.length - spec.stopping.grace) for config in configs) if spec.stopping else 0

@@ -30,8 +30,19 @@ _EXTENDS = {
     "minLength": 1,
     "description": "A sweep file beside this one, or a shipped sweep: its base.",
 }
+_WHEN = {
+    "type": "object",
+    "minProperties": 1,
+    "description": "Path → the value, or values, with which the parameter exists: another parameter, a path into the "
+    "config, or arm.",
+}
 _SPACES = [
-    {"type": "object", "properties": {kind: {"type": "array"}}, "required": [kind], "additionalProperties": False}
+    {
+        "type": "object",
+        "properties": {kind: {"type": "array"}, "when": _WHEN},
+        "required": [kind],
+        "additionalProperties": False,
+    }
     for kind in KINDS
 ]
 

@@ -7,6 +7,8 @@
     {int: [low, high]}        a whole number, both ends included
     {log_int: [low, high]}    a positive whole number, evenly on the log scale, both ends included
 
+Any of them may add `when: {path: value}`: the parameter exists under a condition alone (`harness/conditions.py`).
+
 A finite space (`grid`, `choice`) can be crossed; every space maps a number of the unit interval to a value, so that
 one stream of points (random or quasi-random) serves them all, and every space has an Optuna distribution.
 """
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
+from harness.conditions import applying
 from harness.ledger import canonical
 from lejepa.config import nearest
 
@@ -32,16 +35,21 @@ FINITE = frozenset({"grid", "choice"})
 
 
 class Space(BaseModel):
-    """One space. Written and dumped as `{kind: [values or bounds]}`; ValidationError says what is wrong with it."""
+    """One space. Written and dumped as `{kind: [values or bounds]}`, with `when` where it has a condition.
+
+    ValidationError says what is wrong with it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     values: tuple[Any, ...]  # all values of a finite space, else (low, high)
+    when: dict[str, tuple[Any, ...]] = {}  # path → values of which it must have one
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: Any) -> Any:
+        when = _conditions(raw.pop("when")) if isinstance(raw := _copied(raw), dict) and "when" in raw else {}
         if not isinstance(raw, dict) or len(raw) != 1:
             shown = canonical(raw) if isinstance(raw, list) else "[0.1, 0.2]"
             raise ValueError(f"a space is one of {', '.join(KINDS)} with its values; write {{grid: {shown}}}")
@@ -52,11 +60,16 @@ class Space(BaseModel):
         if not isinstance(values, list | tuple):
             raise ValueError(f"{kind} needs a list, not {values!r}; write {{{kind}: [{values}]}}")
         (_check_values if kind in FINITE else _check_bounds)(kind, list(values))
-        return {"kind": kind, "values": tuple(values)}
+        return {"kind": kind, "values": tuple(values), "when": when}
 
     @model_serializer
-    def _write(self) -> dict[str, list[Any]]:
-        return {self.kind: list(self.values)}
+    def _write(self) -> dict[str, Any]:
+        when = {path: list(allowed) if len(allowed) > 1 else allowed[0] for path, allowed in self.when.items()}
+        return {self.kind: list(self.values), **({"when": when} if when else {})}
+
+    def under(self, when: Mapping[str, tuple[Any, ...]]) -> "Space":
+        """The space with other conditions."""
+        return self.model_copy(update={"when": dict(when)})
 
     @property
     def finite(self) -> bool:
@@ -106,10 +119,16 @@ class Space(BaseModel):
 
 
 def crossed(spaces: Mapping[str, Space]) -> list[dict[str, Any]]:
-    """All combinations of finite spaces, the last one varying fastest; [{}] where there is none."""
-    return [
+    """All combinations of finite spaces, the last one varying fastest; [{}] where there is none.
+
+    A parameter that does not apply is in none, and what is the same without it is there once.
+    """
+    every = (
         dict(zip(spaces, values, strict=True)) for values in itertools.product(*(s.values for s in spaces.values()))
-    ]
+    )
+    if not any(space.when for space in spaces.values()):
+        return list(every)
+    return list({canonical(point): point for point in (applying(spaces, values) for values in every)}.values())
 
 
 def random_points(spaces: Mapping[str, Space], n: int, name: object) -> list[dict[str, Any]]:
@@ -127,7 +146,8 @@ def qmc_points(spaces: Mapping[str, Space], n: int, name: object) -> list[dict[s
 
 
 def _points(spaces: Mapping[str, Space], unit: np.ndarray) -> list[dict[str, Any]]:
-    return [{path: space.at(float(u)) for (path, space), u in zip(spaces.items(), row, strict=True)} for row in unit]
+    drawn = ({path: space.at(float(u)) for (path, space), u in zip(spaces.items(), row, strict=True)} for row in unit)
+    return [applying(spaces, values) for values in drawn]
 
 
 def seed_of(name: object) -> int:
@@ -137,6 +157,21 @@ def seed_of(name: object) -> int:
 
 def _between(low: Any, value: Any, high: Any) -> Any:
     return min(max(value, low), high)  # rounding must not leave the space
+
+
+def _copied(raw: Any) -> Any:
+    return dict(raw) if isinstance(raw, Mapping) else raw
+
+
+def _conditions(raw: Any) -> dict[str, tuple[Any, ...]]:
+    """`{path: value or list of values}` as path → values."""
+    if not isinstance(raw, Mapping) or not raw:
+        raise ValueError(f"when is a mapping, not {raw!r}; write when: {{method.name: lejepa}}")
+    when = {str(path): tuple(given) if isinstance(given, list | tuple) else (given,) for path, given in raw.items()}
+    for path, allowed in when.items():
+        if not allowed or not all(_json_able(value) for value in allowed):
+            raise ValueError(f"when: {path} is compared with {raw[path]!r}; give one value, or a list of values")
+    return when
 
 
 def _check_values(kind: str, values: list[Any]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness import conditions
 from harness.budget_config import Budget
 from harness.pool_config import Cluster, Place, Pool
 from harness.search_config import MOST, SEEDS, STUDY_SEEDS, Confirm, Metric, Search, Seeds, Stopping
@@ -116,6 +117,36 @@ class SweepSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _conditions_settled(self) -> Self:
+        """Every arm with the parameters that can apply in it."""
+        arms = {name: self._settle(name, arm) for name, arm in self.arms.items()}
+        for key in ("scientific", "nuisance"):
+            for path, space in getattr(self, key).items():
+                if space.when and not any(path in getattr(arm, key) for arm in arms.values()):
+                    raise _wrong((key, path), "when: holds in no arm, so it is nowhere a parameter; drop or mend it")
+        object.__setattr__(self, "arms", arms)
+        return self
+
+    def _settle(self, name: str, arm: Arm) -> Arm:
+        both = {**arm.scientific, **arm.nuisance}
+        if not any(space.when for space in both.values()):
+            return arm
+        if mistake := conditions.wrong(both):
+            role = "scientific" if mistake[0] in arm.scientific else "nuisance"
+            raise _wrong(("arms", name, role, mistake[0]), mistake[1])
+        for path, space in arm.scientific.items():
+            if searched := [other for other in space.when if other in arm.nuisance]:
+                message = f"when: {searched[0]} is searched, and what is compared cannot hang on that"
+                raise _wrong(("arms", name, "scientific", path), message)
+        base = lay_over(self.base, arm.base)
+        left = conditions.settled(both, conditions.of_config(_config_or_none(base), base, name))
+        roles = {
+            role: {path: left[path] for path in getattr(arm, role) if path in left}
+            for role in ("scientific", "nuisance")
+        }
+        return arm.model_copy(update=roles)
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name, arm in self.arms.items():
             _check_factors(("arms", name), arm)
@@ -123,15 +154,27 @@ class SweepSpec(Part):
         searching = {name: arm for name, arm in self.arms.items() if arm.nuisance}
         if searching:
             _check_sampler(self.search, searching)
-            _check_confirm(self.confirm, self.search, searching)
+            self._check_confirm()
             _check_stopping(self.stopping, searching)
         else:
             self._check_nothing_searches()
         for key in ("scientific", "nuisance"):
             mine = getattr(self, key)
-            if mine and all(getattr(arm, key) != mine for arm in self.arms.values()):
+            if mine and not any(self._uses(arm, key) for arm in self.arms.values()):
                 raise _wrong((key,), "no arm uses it: floors ignore it, each other arm gives its own; drop it")
         return self
+
+    def _uses(self, arm: Arm, key: str) -> bool:
+        """Whether an arm has what the sweep gives it, as far as that applies in it."""
+        own, mine = getattr(arm, key), getattr(self, key)
+        return bool(own) and all(path in mine and space == mine[path].under(space.when) for path, space in own.items())
+
+    def _check_confirm(self) -> None:
+        for cell in self.cells() if self.confirm else ():
+            found = self.search_size(cell)
+            if self.confirm and 0 < found < self.confirm.top:
+                message = f"top is {self.confirm.top}, and a cell of {cell.arm} has only {found} search trials"
+                raise _wrong(("confirm",), message)
 
     def _check_nothing_searches(self) -> None:
         given = {
@@ -148,11 +191,25 @@ class SweepSpec(Part):
         """All cells, arm after arm, the last scientific parameter varying fastest."""
         return [Cell(name, values) for name, arm in self.arms.items() for values in crossed(arm.scientific)]
 
+    def searched(self, cell: Cell) -> Factors:
+        """The parameters that are searched in a cell; their conditions are on one another alone."""
+        return conditions.settled(self.arms[cell.arm].nuisance, lambda path: cell.values.get(path, conditions.ABSENT))
+
+    def search_size(self, cell: Cell) -> int:
+        """Search trials of a cell, over all studies; 0 where nothing is searched."""
+        if not self.arms[cell.arm].nuisance:
+            return 0
+        return (self.search.trials or len(crossed(self.searched(cell)))) * self.search.studies
+
     def corners(self, cell: Cell) -> list[dict[str, Any]]:
         """Points of the cell's nuisance space that see each end of each parameter; [{}] where nothing is searched."""
-        nuisance = self.arms[cell.arm].nuisance
-        first = {path: space.corners[0] for path, space in nuisance.items()}
-        return [first] + [{**first, path: value} for path, space in nuisance.items() for value in space.corners[1:]]
+        spaces = self.searched(cell)
+        first = {path: space.corners[0] for path, space in spaces.items()}
+        points = [first]
+        for path, space in spaces.items():
+            ends = space.corners if space.when else space.corners[1:]
+            points += [{**first, **conditions.allowing(spaces, path), path: value} for value in ends]
+        return [conditions.applying(spaces, point) for point in points]
 
     def config(self, cell: Cell, seed: int, point: Mapping[str, Any] | None = None) -> TrainConfig:
         """The TrainConfig of a cell at a point of its nuisance space. ValidationError where it contradicts itself."""
@@ -168,6 +225,13 @@ def train_config(raw: Mapping[str, Any]) -> TrainConfig:
     method = raw.get("method")
     named = {"method": {"name": _method_name(raw), **method}} if isinstance(method, Mapping) else {}
     return TrainConfig.model_validate({**raw, **named})
+
+
+def _config_or_none(base: Mapping[str, Any]) -> TrainConfig | None:
+    try:
+        return train_config(base)
+    except (ValidationError, TypeError):
+        return None  # refused later, with its place
 
 
 def _method_name(base: Mapping[str, Any]) -> str:
@@ -243,13 +307,6 @@ def _check_sampler(search: Search, searching: Mapping[str, Arm]) -> None:
                 raise _wrong(where, f"sampler grid cannot list all of a {space.kind}; make it a grid, or take qmc")
             if any(isinstance(value, list | tuple) for value in space.values):
                 raise _wrong(where, "holds lists, which no sampler takes; make it scientific")
-
-
-def _check_confirm(confirm: Confirm | None, search: Search, searching: Mapping[str, Arm]) -> None:
-    for name, arm in searching.items() if confirm else ():
-        found = (search.trials or len(crossed(arm.nuisance))) * search.studies
-        if confirm and found < confirm.top:
-            raise _wrong(("confirm",), f"top is {confirm.top}, and a cell of {name} has only {found} search trials")
 
 
 def _check_stopping(stopping: Stopping | None, searching: Mapping[str, Arm]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lejepa.config
+from harness.conditions import applying
 from harness.ledger import canonical
 from harness.space import crossed, qmc_points, random_points
 from harness.spec import STUDY_SEEDS, Cell, SweepSpec
@@ -79,7 +80,7 @@ def search_points(spec: SweepSpec, cell: Cell, study: int) -> list[dict[str, Any
     {} is the default: the config as the file's base has it. It stands instead of the first point, so that every other
     ordinal has the trial that it has without it.
     """
-    nuisance, n = spec.arms[cell.arm].nuisance, spec.search.trials or 0
+    nuisance, n = spec.searched(cell), spec.search.trials or 0
     name = [cell.arm, dict(cell.values), study]
     match spec.search.sampler:
         case "grid":
@@ -96,7 +97,8 @@ def search_points(spec: SweepSpec, cell: Cell, study: int) -> list[dict[str, Any
 def default_point(spec: SweepSpec, cell: Cell) -> dict[str, Any]:
     """The values that a cell's nuisance parameters have in its config as written: dotted path → value."""
     dumped = spec.config(cell, spec.seeds[0]).model_dump(mode="json")
-    return {path: _at_or_none(dumped, path) for path in spec.arms[cell.arm].nuisance}
+    spaces = spec.searched(cell)
+    return applying(spaces, {path: _at_or_none(dumped, path) for path in spaces})
 
 
 def search_trial(
