@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import tune
 
-from harness.attempt import Ended, Order, TrainerFactory, attempt
+from harness.attempt import Ended, Order, TrainerFactory, attempt, let_go
 from harness.pool import Shape
 
 MESSAGE = "message"  # the one entry of a result that is ours
@@ -50,8 +50,7 @@ def trainable(trainer: TrainerFactory) -> type[tune.Trainable]:
 
         def cleanup(self) -> None:
             self._messages.close()
-            if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
-                sys.modules["torch"].cuda.empty_cache()  # the next trial, or a neighbour on this GPU, has other sizes
+            let_go()  # the next trial, or a neighbour, has other sizes
 
     return Trial
 
