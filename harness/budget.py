@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.confirm import confirmation
 from harness.folder import DRIVER_DIED
 from harness.ledger import Ledger
+from harness.pool import placement
 from harness.record import once, recorded
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Purse:
         self.refused: dict[str, str] = {}  # key of a trial that may not start → the limit that forbids it
         self.arms: dict[str, Counter[str]] = {arm: Counter() for arm in spec.arms}  # arm → what it has used
         self._images = (images or images_per_epoch) if "images" in self.limits else lambda config: 0
-        self._devices, self._places = devices(spec.pool), spec.pool.max_concurrent
+        self._pools = placement(spec)
         self._clock, self._began, self._before = clock, clock(), driven(ledger)
         self._trained: Counter[str] = Counter()  # key → epochs
         self._begun: set[str] = set()
@@ -136,17 +137,17 @@ class Purse:
             case "images":
                 return epochs * self._images(trial.config)
             case "device_seconds":
-                return epochs * self._rate(trial.arm) * self._devices
+                return epochs * self._rate(trial.arm)
         return 0.0
 
     def _reserved(self, name: str) -> float:
         return sum(self._price(trial, name) for trial, _ in self._running.values())
 
     def _rate(self, arm: str) -> float:
-        """Seconds of an epoch: of the arm so far, else of all arms, else nothing is known."""
+        """Device-seconds of an epoch: of the arm so far, else of all arms, else nothing is known."""
         for used in (self.arms[arm], sum(self.arms.values(), Counter())):
             if used["epochs"]:
-                return float(used["device_seconds"] / used["epochs"] / self._devices)
+                return float(used["device_seconds"] / used["epochs"])
         return 0.0
 
     def _aside(self, name: str) -> float:
@@ -156,9 +157,10 @@ class Purse:
             epochs = max(0, planned["epochs"] - self._confirmed[arm]["epochs"])
             match name:
                 case "device_seconds":
-                    total += epochs * self._rate(arm) * self._devices
+                    total += epochs * self._rate(arm)
                 case "wall_clock":
-                    total += epochs * self._rate(arm) / self._places
+                    fewest = min(devices(pool) for pool in self._pools.pools.values())
+                    total += epochs * self._rate(arm) / fewest / self._pools.most
                 case _:
                     total += max(0, planned[name] - self._confirmed[arm][name])
         return total
@@ -179,7 +181,8 @@ class Purse:
 
     def _charge(self, trial: TrialSpec, epochs: int, seconds: float) -> None:
         images = epochs * self._images(trial.config)
-        self._add(trial, epochs=epochs, images=images, device_seconds=seconds * self._devices)
+        held = devices(self._pools.pool_of(trial.config, trial.arm))
+        self._add(trial, epochs=epochs, images=images, device_seconds=seconds * held)
 
     def _add(self, trial: TrialSpec, **used: float) -> None:
         self.arms[trial.arm].update(used)

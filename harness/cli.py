@@ -59,17 +59,31 @@ def plan(
     profile: Profile = None,
     overrides: Override = None,
     step_time: Annotated[float | None, typer.Option(min=0.0, help="Seconds that one epoch takes.")] = None,
+    calibrated: Annotated[bool, typer.Option("--calibrate", help="Time some steps here, about ten seconds.")] = False,
     folder: Runs = Path("runs"),
 ) -> None:
-    """Price a sweep before it runs: arms, cells, trials, epochs, time. Reads no data."""
+    """Price a sweep before it runs: arms, cells, trials, epochs, time, disk."""
+    from harness import costs
     from harness import plan as planning
+    from harness.budget import images_per_epoch
     from harness.spec import load_sweep
 
-    with _user_errors():
+    with _user_errors(ValueError):
         spec = load_sweep(file, profile, overrides or ())
-    if step_time is None:
-        step_time = planning.seconds_per_epoch(folder / spec.name / "ledger.db")
-    _print(planning.render(spec, planning.plan(spec), step_time))
+        planned, measured = planning.plan(spec), list[str]()
+        if step_time is not None:
+            speed: costs.Speed | None = costs.given(step_time)
+        elif calibrated:
+            from harness.calibrate import calibrate
+
+            speed, measured = calibrate(spec, planned)
+        else:
+            speed = costs.from_ledger(folder / spec.name / "ledger.db")
+        _print(planning.render(spec, planned, speed, measured, costs.disk(planned)))
+    time = costs.time_of(spec, planned, speed) if speed else None
+    images = costs.least_images(planned, images_per_epoch) if spec.budget and spec.budget.images else None
+    if wrong := costs.exceeded(spec, planned, time, images):
+        _fail(2, f"{file}: {wrong}")
 
 
 @app.command()

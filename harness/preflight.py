@@ -1,10 +1,16 @@
 """What can be found out before the first trial starts and not from the sweep file alone: data and encoders."""
 
+from harness.budget import images_per_epoch
+from harness.costs import exceeded, least_images
+from harness.plan import plan
 from harness.spec import SpecError, SweepSpec
 
 
 def preflight(spec: SweepSpec, source: str) -> None:
-    """Read every data set and build every encoder of the design once. SpecError, which names the sweep file."""
+    """Read every data set and build every encoder of the design once; count the images that its budget has to pay for.
+
+    SpecError, which names the sweep file.
+    """
     from lejepa.data import DataError, load
     from lejepa.encoders import check_encoder
 
@@ -28,3 +34,7 @@ def preflight(spec: SweepSpec, source: str) -> None:
             check_encoder(config)
         except ValueError as error:
             raise SpecError(f"{source}: base.encoder: {error}") from None
+    if spec.budget and spec.budget.images:
+        planned = plan(spec)
+        if wrong := exceeded(spec, planned, None, least_images(planned, images_per_epoch)):
+            raise SpecError(f"{source}: {wrong}")

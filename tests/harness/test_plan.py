@@ -7,8 +7,11 @@ import pytest
 import yaml
 from rich.console import Console
 
+from harness.calibrate import calibrate
+from harness.costs import Speed, disk, exceeded, from_ledger, given, least_images, state_bytes, time_of
 from harness.ledger import Ledger
-from harness.plan import Price, plan, render, seconds_per_epoch
+from harness.plan import Price, expected_epochs, plan, render
+from harness.search_config import Stopping
 from harness.spec import SweepSpec, load_sweep
 
 
@@ -17,10 +20,10 @@ def spec(**keys: Any) -> SweepSpec:
     return SweepSpec.model_validate({"name": "a", "base": {"epochs": 10}, "seeds": 3, "pool": pool, **keys})
 
 
-def text(sweep: SweepSpec, planned: Price, epoch_seconds: float | None) -> str:
-    console = Console(width=120)
+def text(sweep: SweepSpec, planned: Price, speed: Speed | None) -> str:
+    console = Console(width=200)
     with console.capture() as captured:
-        console.print(render(sweep, planned, epoch_seconds))
+        console.print(render(sweep, planned, speed))
     return captured.get()
 
 
@@ -107,20 +110,108 @@ def test_data_sets_are_told_apart_without_reading_them() -> None:
     assert planned.trials == 6
 
 
-def test_the_time_comes_from_an_earlier_ledger_of_the_sweep(tmp_path: Path) -> None:
-    assert seconds_per_epoch(tmp_path / "ledger.db") is None
+def test_the_time_comes_from_an_earlier_ledger_of_the_sweep_arm_by_arm(tmp_path: Path) -> None:
+    assert from_ledger(tmp_path / "ledger.db") is None
     with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger.add_trial("k", {}, 0, 2, "d", "c")
-        ledger.add_epoch("k", 1, {}, {"seconds": 2.0})
-        ledger.add_epoch("k", 2, {}, {"seconds": 4.0})
-    assert seconds_per_epoch(tmp_path / "ledger.db") == 3.0
+        for arm, seconds in (("quick", 2.0), ("slow", 4.0)):
+            ledger.add_trial(arm, {}, 0, 1, "d", "c")
+            ledger.assign(arm, {}, 0, 0, "evidence", arm)
+            ledger.add_epoch(arm, 1, {}, {"seconds": seconds})
+    sweep = spec(arms={name: {"base": {"method": {"lamb": i / 10}}} for i, name in enumerate(("quick", "slow", "new"))})
+    planned = plan(sweep)
+    assert (speed := from_ledger(tmp_path / "ledger.db"))
+    assert [speed.seconds(cell) for cell in planned.cells] == [2.0, 4.0, 3.0]
+    assert (time := time_of(sweep, planned, speed))
+    assert (time.device_seconds, time.wall_clock) == (3 * 10 * 9.0, 3 * 10 * 9.0 / 2)
+
+
+@pytest.mark.parametrize(
+    ("grace", "reduction", "length", "expected"),
+    [(1, 3, 9, 1 + 2 / 3 + 6 / 9), (2, 2, 10, 2 + 2 / 2 + 4 / 4 + 2 / 8), (4, 3, 5, 4 + 1 / 3)],
+)
+def test_one_in_so_many_goes_on_at_every_rung(grace: int, reduction: int, length: int, expected: float) -> None:
+    assert expected_epochs(Stopping(grace=grace, reduction=reduction), length) == pytest.approx(expected)
+
+
+def test_the_price_counts_devices_pools_and_what_stopping_saves() -> None:
+    keys: dict[str, Any] = {"nuisance": {"optimizer.lr": {"uniform": [0.1, 0.2]}}, "search": {"trials": 8}}
+    keys |= {"base": {"epochs": 9}, "confirm": None, "stopping": {"name": "asha"}}
+    sweep = spec(**keys, pool={"cpus": 2, "max_concurrent": 4})
+    assert (time := time_of(sweep, plan(sweep), given(10.0)))
+    assert (time.device_seconds, time.wall_clock, time.least_device_seconds) == (8 * 9 * 20, 8 * 90 / 4, 8 * 20)
+    assert time.expected_device_seconds == pytest.approx(8 * 20 * expected_epochs(Stopping(), 9))
+    assert "(26 %) if one in 3 goes on at every rung" in text(sweep, plan(sweep), given(10.0))
+
+
+def test_pools_work_side_by_side() -> None:
+    sweep = spec(
+        pool={},
+        pools={"small": {"max_concurrent": 2}, "big": {"cpus": 4, "max_concurrent": 1}},
+        place=[{"when": "arm == heavy", "pool": "big"}],
+        arms={"light": {}, "heavy": {"base": {"method": {"name": "vicreg"}}}},
+    )
+    assert (time := time_of(sweep, plan(sweep), given(1.0)))
+    assert (time.device_seconds, time.wall_clock) == (30 * 1 + 30 * 4, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "wrong"),
+    [
+        ({"device_seconds": 59}, "budget.device_seconds: the design needs at least 60, not 59"),
+        ({"wall_clock": 29}, "budget.wall_clock: the design needs at least 30, not 29"),
+        ({"images": 2999}, "budget.images: the design needs at least 3,000, not 2,999"),
+        ({"device_seconds": 60, "wall_clock": 30, "images": 3000}, ""),
+    ],
+)
+def test_a_design_that_its_budget_cannot_pay_for_is_found_out_before_it_runs(budget: Any, wrong: str) -> None:
+    sweep = spec(budget=budget)
+    planned = plan(sweep)
+    found = exceeded(sweep, planned, time_of(sweep, planned, given(2.0)), least_images(planned, lambda _: 100))
+    assert found.partition(";")[0] == wrong
+    assert exceeded(sweep, planned, None, None) == ""
+
+
+def test_a_checkpoint_is_as_large_as_it_is_priced(tmp_path: Path) -> None:
+    from lejepa.trainer import Trainer
+
+    base = {"encoder": {"name": "small_resnet", "width": 32}, "average": 0.99}
+    sweep = spec(base={**base, "epochs": 1, "data": {"name": "digits", "size": 8, "limit": 128}}, seeds=1)
+    (cell,) = plan(sweep).cells
+    next(iter(Trainer(cell.config, tmp_path)))
+    assert state_bytes(cell.config) == pytest.approx((tmp_path / "last.pt").stat().st_size, rel=0.1)
+    assert disk(plan(sweep)) > 2 * state_bytes(cell.config)
+
+
+def test_a_calibration_times_steps_of_every_shape_once_and_says_where() -> None:
+    sweep = spec(
+        base={"epochs": 2, "data": {"name": "digits", "size": 8}, "batch_size": 16, "encoder": {"width": 8}},
+        scientific={"method.lamb": {"grid": [0.1, 0.2]}},
+        arms={"lejepa": {}, "random": {"base": {"method": {"name": "random"}}}},
+    )
+    planned = plan(sweep)
+    speed, said = calibrate(sweep, planned, 0.0, lambda config: 160)
+    assert len(said) == 1, "λ makes no other step"
+    assert "s a step (median of 3, CPU" in said[0]
+    first, second, floor = (speed.seconds(cell) for cell in planned.cells)
+    assert first == second
+    assert floor == 0
+    assert first
+    assert 0 < first < 60
+
+
+def test_the_time_on_gpus_that_are_not_here_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    sweep = spec(pool={"gpus": 1, "max_concurrent": 1})
+    speed, said = calibrate(sweep, planned := plan(sweep))
+    assert "time unknown here, as its pool has GPUs" in said[0]
+    assert "time unknown here: give --step-time" in text(sweep, planned, speed)
 
 
 def test_the_table_shows_what_a_sweep_costs_and_says_unknown_where_it_is() -> None:
     sweep = spec(arms={"[bold]λ": {}}, question="Why?")
-    shown = text(sweep, plan(sweep), 60.0)
+    shown = text(sweep, plan(sweep), given(60.0))
     assert "[bold]λ" in shown
     assert "a: Why?" in shown
     assert "3 trials, 30 epochs; seeds 0, 1, 2" in shown
-    assert "30 min of training at 60 s an epoch; 15 min with 2 at once" in shown
+    assert "0.5 CPU hours at 60 s an epoch; 15 min on the clock with 2 at once" in shown
     assert "time unknown" in text(sweep, plan(sweep), None)

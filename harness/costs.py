@@ -1,0 +1,161 @@
+"""What a plan comes to in time and on disk: device-hours, wall clock on the pools, checkpoints, ledger."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.budget import devices
+from harness.ledger import Ledger, LedgerError
+from harness.pool import placement
+
+if TYPE_CHECKING:
+    from harness.plan import CellPrice, Price
+    from harness.spec import SweepSpec
+    from lejepa.config import TrainConfig
+
+_LEDGER_BYTES = 1700  # an epoch, with its share of all else: the most among the ledgers in docs/results
+_KEPT = 2  # checkpoints of a trial
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of an epoch, and how they are known."""
+
+    seconds: Callable[[CellPrice], float | None]  # None: not known of this cell
+    source: str  # completes "time …"
+
+
+@dataclass(frozen=True)
+class Time:
+    device_seconds: float  # training seconds × GPUs of a trial, or its CPUs without
+    wall_clock: float  # seconds, with every place of the pools in use
+    expected_device_seconds: float  # where early stopping does as expected
+    expected_wall_clock: float
+    least_device_seconds: float
+
+
+def time_of(spec: SweepSpec, planned: Price, speed: Speed) -> Time | None:
+    """None where the speed of a cell is not known."""
+    where, found = placement(spec), defaultdict[str, Counter[str]](Counter)
+    for cell in planned.cells:
+        seconds = speed.seconds(cell)
+        if seconds is None:
+            return None
+        name = where.name_of(cell.config, cell.arm)
+        for what in ("epochs", "expected", "least"):
+            found[name][what] += getattr(cell, what) * seconds
+
+    def on_devices(what: str) -> float:
+        return sum(devices(where.pools[name]) * seconds[what] for name, seconds in found.items())
+
+    def on_the_clock(what: str) -> float:
+        pools = (seconds[what] / where.pools[name].max_concurrent for name, seconds in found.items())
+        return max(*pools, sum(seconds[what] for seconds in found.values()) / where.most)
+
+    return Time(
+        on_devices("epochs"),
+        on_the_clock("epochs"),
+        on_devices("expected"),
+        on_the_clock("expected"),
+        on_devices("least"),
+    )
+
+
+def exceeded(spec: SweepSpec, planned: Price, time: Time | None, images: float | None) -> str:
+    """Which limit the design cannot keep, at best; empty where it can, or where that is not known."""
+    if spec.budget is None:
+        return ""
+    least = {"images": images, "device_seconds": time and time.least_device_seconds}
+    if time and planned.exact:
+        least["wall_clock"] = time.wall_clock
+    for name, need in least.items():
+        limit = getattr(spec.budget, name)
+        if limit is not None and need is not None and need > limit:
+            return f"budget.{name}: the design needs at least {need:,.0f}, not {limit:,.0f}; raise it or plan less"
+    return ""
+
+
+def least_images(planned: Price, images: Callable[[TrainConfig], int]) -> float | None:
+    """Training images that the design sees at least; None where the data are not here."""
+    from lejepa.data import DataError
+
+    try:
+        return sum(cell.least * images(cell.config) for cell in planned.cells)
+    except DataError:
+        return None
+
+
+# -- how long an epoch takes -----------------------------------------------------------------------------------------
+
+
+def given(seconds: float) -> Speed:
+    return Speed(lambda cell: seconds, f"at {seconds:.2g} s an epoch")
+
+
+def from_ledger(path: Path) -> Speed | None:
+    """Mean seconds of each arm's epochs in an earlier ledger of the sweep, else of all; None where there is none."""
+    try:
+        with Ledger.read(path) as ledger:
+            arms = {row.key: row.arm for row in ledger.assignments()}
+            timed = [(arms.get(row.key), row.timing["seconds"]) for row in ledger.epochs() if row.timing.get("seconds")]
+    except LedgerError:
+        return None
+    if not timed:
+        return None
+    means: dict[str | None, float] = {}
+    for arm in {arm for arm, _ in timed}:
+        mine = [seconds for other, seconds in timed if other == arm]
+        means[arm] = sum(mine) / len(mine)
+    overall = sum(seconds for _, seconds in timed) / len(timed)
+    source = f"at {overall:.2g} s an epoch, as in an earlier ledger of this sweep"
+    return Speed(lambda cell: means.get(cell.arm, overall), source)
+
+
+# -- disk -------------------------------------------------------------------------------------------------------------
+
+
+def disk(planned: Price) -> int:
+    """Bytes of all checkpoints and of the ledger, at most."""
+    states = sum(cell.trials * _KEPT * state_bytes(cell.config) for cell in planned.cells)
+    return states + planned.epochs * _LEDGER_BYTES
+
+
+def state_bytes(config: TrainConfig) -> int:
+    """A checkpoint: weights and buffers (twice where they are averaged), and the optimiser's state, in float32."""
+    weights, buffers = _count(config.model_copy(update={"seed": 0, "epochs": 1, "optimizer": type(config.optimizer)()}))
+    if not weights:
+        return 0
+    moments = 2 if config.optimizer.name == "adamw" else 1
+    return 4 * ((weights + buffers) * (1 if config.average is None else 2) + moments * weights)
+
+
+@cache
+def _count(config: TrainConfig) -> tuple[int, int]:
+    """Trained parameters, and all other numbers that a method keeps."""
+    import torch
+
+    from lejepa.methods import build_method
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                method = build_method(config, 3, 10)
+        except (NotImplementedError, RuntimeError):  # a family that computes while it is built
+            method = build_method(config, 3, 10)
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad) if method.trains else 0
+    return trained, sum(t.numel() for t in method.state_dict().values()) - trained
+
+
+def shapes(planned: Price) -> Iterator[tuple[str, CellPrice]]:
+    """Cells by what decides how long a step takes."""
+    for cell in planned.cells:
+        config = cell.config
+        method = {key: value for key, value in config.method.model_dump().items() if not isinstance(value, float)}
+        parts = (method, config.encoder, config.projector, config.views, config.data.size)
+        rest = (config.batch_size, config.accumulate, config.precision, config.compile)
+        yield "\n".join(map(repr, (*parts, *rest))), cell
