@@ -109,7 +109,7 @@ def record(folder: Path) -> dict[str, Any]:
             "epochs": [(row.key, row.epoch, row.metrics) for row in ledger.epochs()],
             "states": ledger.states(),
             "ends": {event.key: (event.kind, event.payload.get("test")) for event in ends},
-            "last": next(event.kind for event in reversed(ledger.events()) if event.key is None),
+            "last": next(event.kind for event in reversed(ledger.events()) if event.kind.startswith("sweep_")),
         }
 
 

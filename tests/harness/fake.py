@@ -1,5 +1,6 @@
 """A trainer that trains nothing: deterministic curves with a known optimum, and failures on order."""
 
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from harness.trials import TrialSpec
+from lejepa.checkpoint import CheckpointError
 from lejepa.config import FLOORS, TrainConfig
 from lejepa.trainer import Diverged, EpochReport
 
@@ -31,6 +33,7 @@ class Fake:
     deaths: dict[int, int] = field(default_factory=dict)  # seed → how many times; once where not given
     waits_for: dict[int, int] = field(default_factory=dict)  # seed → seed of the trial that must have begun, too
     seconds: float = 0.0  # per epoch
+    diaries: str = ""  # folder where every epoch that is trained is noted, in a file per trial; empty: none
 
     def __call__(self, config: TrainConfig, checkpoints: Path) -> "FakeTrainer":
         return FakeTrainer(self, config, checkpoints)
@@ -49,7 +52,10 @@ class FakeTrainer:
     def load(self) -> bool:
         if not self.checkpoint.exists():
             return False
-        saved = json.loads(self.checkpoint.read_text())
+        digest, _, content = self.checkpoint.read_bytes().partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise CheckpointError(f"{self.checkpoint}: damaged")
+        saved = json.loads(content)
         self.reports = [EpochReport(**report) for report in saved["reports"]]
         version, state, gauss = saved["random"]
         random.setstate((version, tuple(state), gauss))
@@ -59,7 +65,8 @@ class FakeTrainer:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         written = self.checkpoint.with_suffix(".new")
         reports = [vars(report) for report in self.reports]
-        written.write_text(json.dumps({"reports": reports, "random": random.getstate()}))
+        content = json.dumps({"reports": reports, "random": random.getstate()})
+        written.write_text(f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
         written.replace(self.checkpoint)
 
     def __iter__(self) -> Iterator[EpochReport]:
@@ -68,6 +75,7 @@ class FakeTrainer:
             self._misbehave(epoch)
             time.sleep(self.fake.seconds)
             self.reports.append(EpochReport(epoch, self._metrics(epoch), {"seconds": self.fake.seconds}))
+            self._note(epoch)
             self.save()
             yield self.reports[-1]
 
@@ -83,6 +91,11 @@ class FakeTrainer:
         lamb = getattr(self.config.method, "lamb", 1.0)
         miss = abs(lamb - BEST_LAMB) + abs(math.log10(self.config.optimizer.lr / BEST_LR)) / 4
         return {"val/linear": 80.0 / (1 + miss) * (1 - math.exp(-epoch)) + noise, "train/loss": 1.0 / epoch + noise}
+
+    def _note(self, epoch: int) -> None:
+        if self.fake.diaries:
+            with (Path(self.fake.diaries) / self.checkpoint.parent.name).open("a") as diary:
+                diary.write(f"{epoch}\n")
 
     def _meet(self) -> None:
         other, patience = self.fake.waits_for.get(self.config.seed), time.monotonic() + 120
