@@ -111,7 +111,7 @@ def run(
             _fail(2, already_there(target))
         preflight(spec, file)
     with _run_errors():
-        _finish(run_sweep(spec, target, executor.value, tracking_uri, _command(), reuse=reuse or ()))
+        _finish(run_sweep(spec, target, executor.value, tracking_uri, _command(), reuse=reuse or ()), tracking_uri)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def extend(
             folder, overrides or (), seeds, trials, named, tracking_uri, _command(), accept_code_change,
             reuse=reuse or (),
         )  # fmt: skip
-        _finish(summary)
+        _finish(summary, tracking_uri)
 
 
 @app.command()
@@ -189,7 +189,8 @@ def sync(
     from harness import tracking
 
     with _run_errors():
-        typer.echo(f"{folder}: MLflow has everything, in {tracking.sync(folder, tracking_uri)}")
+        address, missing = tracking.sync(folder, tracking_uri)
+        typer.echo(f"{folder}: MLflow has everything, in {address}" + (f"; {missing}" if missing else ""))
 
 
 @app.command()
@@ -367,14 +368,18 @@ def _resume(
         if summary is None:
             typer.echo(why_over(folder))
             return
-        _finish(summary)
+        _finish(summary, tracking_uri)
 
 
-def _finish(summary: "RunSummary") -> None:
-    """The report, and an exit code that says how the sweep ended."""
+def _finish(summary: "RunSummary", tracking_uri: str | None) -> None:
+    """The report, here and in MLflow, and an exit code that says how the sweep ended."""
+    from harness.tracking import publish
+
     if summary.interrupted:
         raise typer.Exit(130)
     _report(summary.folder)
+    if told := publish(summary.folder, tracking_uri):
+        typer.secho(told, err=True)
     if failed := summary.counts.get("failed"):
         where = summary.folder
         _fail(1, f"{failed} trials failed: `harness status {where}`, then `harness show KEY --dir {where}`")

@@ -5,6 +5,8 @@ runs, a `MirrorThread` calls it every few seconds. Metrics carry the ledger's ti
 writes the same rows, which MLflow keeps once; runs are found again by their tags.
 
     experiment (name of the sweep) → run of the sweep → run per trial (tags mlflow.parentRunId and trial_key)
+
+When the sweep has ended, `publish` and `sync` add what harness/artifacts.py logs: the report, and the winner.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from urllib.parse import urlsplit
 
 from harness.folder import RunError, environment_of, opened
 from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
+from harness.spec import SweepSpec
+from harness.status import read_spec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +48,7 @@ _SWEEP_STATUS = {
     "sweep_interrupted": "KILLED",
     "sweep_finished": "FINISHED",
 }
+_SERVER_PATIENCE, _FILE_PATIENCE = 10.0, 60.0  # seconds to close in: a server may hang, a file is slow at worst
 _LONGEST_PARAM = 6000  # characters; MLflow cuts what is longer without a word
 _BATCH_METRICS, _BATCH_PARAMS = 1000, 100  # most that MLflow takes at once
 
@@ -63,27 +68,70 @@ def recordable(uri: str | None) -> str | None:
     return uri if uri and not urlsplit(uri).password else None
 
 
-def sync(folder: Path, uri: str | None = None) -> str:
-    """Write into MLflow what it lacks of a sweep that nobody drives; the address of the store.
+def sync(folder: Path, uri: str | None = None) -> tuple[str, str]:
+    """Write into MLflow what it lacks of a sweep that nobody drives, its report and its winner among it.
 
-    Raises Refused where there is no sweep, or a driver runs, which does the same by itself; RunError where MLflow does
-    not take it.
+    The address of the store, and what was not logged, as it is not there. Raises Refused where there is no sweep, or a
+    driver runs, which does the same by itself; RunError where MLflow does not take it.
     """
     folder = folder.absolute()
     with opened(folder) as (spec, ledger):
         address = uri_of(folder, uri)
         try:
-            MlflowMirror(folder, spec.name, address).replay(ledger)
+            missing = MlflowMirror(folder, spec.name, address).publish(spec, ledger)
         except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
             raise RunError(f"{folder}: MLflow does not take it: {_brief(error)}") from error
-    return address
+    return address, missing
+
+
+def publish(folder: Path, uri: str | None = None, patience: float = 60.0) -> str:
+    """`sync` for who has just driven the sweep: what went wrong or is missing, in a line; empty where nothing did.
+
+    Takes so many seconds at most, and a few where the server is down, answers nothing or with an error.
+    """
+    folder = folder.absolute()
+    again, address = f"`harness sync {folder}` makes up for it", uri_of(folder, uri)
+    if any(thread.name == _name_of(folder) for thread in threading.enumerate()):
+        return f"MLflow lags behind: {again}"
+    if trouble := _unreachable(address):
+        return f"MLflow has no report and no winner: {trouble}; {again}"
+    told: list[str] = []
+    worker = threading.Thread(target=_publish, args=(folder, address, told), daemon=True)
+    worker.start()
+    worker.join(patience)
+    return told[0] if told else f"MLflow took no report and no winner within {patience:g} s; {again}"
+
+
+def _publish(folder: Path, uri: str, told: list[str]) -> None:
+    try:
+        spec = SweepSpec.model_validate(read_spec(folder))
+        with Ledger.read(folder / "ledger.db") as ledger:
+            told.append(MlflowMirror(folder, spec.name, uri).publish(spec, ledger))
+    except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
+        told.append(f"MLflow does not take it: {_brief(error)}; `harness sync {folder}` makes up for it")
+
+
+def _unreachable(uri: str) -> str | None:
+    """What is wrong with a server, found out within seconds; None where nothing is, or the store is a file."""
+    if not uri.startswith(("http:", "https:")):
+        return None
+    from requests import RequestException, get
+
+    try:
+        status = get(f"{uri.rstrip('/')}/health", timeout=3.0).status_code
+    except RequestException as error:
+        return _brief(error)
+    return f"its server answers {status}" if status >= 500 else None
 
 
 class MlflowMirror:
     """One sweep in one MLflow store. Not for several threads at once; raises whatever MLflow raises.
 
-    After an exception the next replay looks MLflow's runs up again and goes on.
+    After an exception the next replay looks MLflow's runs up again and goes on. Runs that exist twice, as a server was
+    slower than our patience with it, become one then.
     """
+
+    abandoned = False  # nobody waits for it any more: the next call to MLflow would be one too many
 
     def __init__(self, folder: Path, name: str, uri: str) -> None:
         self._folder, self._name, self._uri = folder.absolute(), name, uri
@@ -105,6 +153,16 @@ class MlflowMirror:
             self._forget()
             raise
 
+    def publish(self, spec: SweepSpec, ledger: Ledger) -> str:
+        """Replay, then log the report and the winner: what was not logged, and why; empty where all was."""
+        from harness import artifacts
+
+        self.replay(ledger)
+        if not self._parent or self._client is None:
+            return "the ledger is empty"
+        place = artifacts.Place(self._client, self._experiment, self._parent, self._sweep)
+        return artifacts.publish(place, self._folder, spec, ledger)
+
     def _replay(self, ledger: Ledger) -> None:
         events = ledger.events()
         if not events:
@@ -117,6 +175,7 @@ class MlflowMirror:
         if new:
             self._create_runs(ledger, {event.key: event for event in reversed(new) if event.key})
         for key in sorted(touched):
+            self._go_on()
             self._write_trial(ledger, key, states[key], [event for event in new if event.key == key])
         self._write_sweep([event for event in new if event.kind in _SWEEP_STATUS])
         self._events = events[-1].id
@@ -131,9 +190,15 @@ class MlflowMirror:
         # the ledger's first moment tells this sweep from an older one of the same name, whose folder was deleted
         self._sweep = hashlib.sha256(canonical([self._name, first.time]).encode()).hexdigest()[:16]
         self._experiment = experiment
-        for run in _search(client, experiment, f"tags.sweep_id = '{self._sweep}'"):
+        for run in sorted(
+            _search(client, experiment, f"tags.sweep_id = '{self._sweep}'"), key=lambda run: str(run.info.run_id)
+        ):
+            key = run.data.tags.get("trial_key")
+            if self._runs.get(key) if key else self._parent:
+                client.delete_run(run.info.run_id)
+                continue
             self._status[run.info.run_id] = run.info.status
-            if key := run.data.tags.get("trial_key"):
+            if key:
                 self._runs[key] = run.info.run_id
             else:
                 self._parent = run.info.run_id
@@ -160,6 +225,7 @@ class MlflowMirror:
             places[row.key].append(row)
         for trial in ledger.trials():
             if trial.key in first_events:
+                self._go_on()
                 self._create_run(trial, places[trial.key], first_events[trial.key].time)
 
     def _create_run(self, trial: TrialRow, places: list[AssignmentRow], began: float) -> None:
@@ -209,6 +275,10 @@ class MlflowMirror:
         ends = [event.time for event in events if event.kind in ENDED or event.kind == "interrupted"]
         self._set_status(run_id, STATUS[state], ends[-1] if ends else None, state)
 
+    def _go_on(self) -> None:
+        if self.abandoned:
+            raise TimeoutError("it took too long")
+
     def _write_sweep(self, events: list[EventRow]) -> None:
         if events:
             self._set_status(self._parent, _SWEEP_STATUS[events[-1].kind], events[-1].time, events[-1].kind)
@@ -232,19 +302,22 @@ class MirrorThread:
 
     def __init__(self, folder: Path, name: str, uri: str, every: float = 2.0) -> None:
         self._folder, self._every = folder, every
+        self._patience = _SERVER_PATIENCE if uri.startswith(("http:", "https:")) else _FILE_PATIENCE
         self._mirror = MlflowMirror(folder, name, uri)
         self._closing = threading.Event()
         self.trouble: str | None = None  # what is wrong, as long as the mirror lags
-        self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=_name_of(folder), daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self, timeout: float = 60.0) -> None:
-        """Replay what is left, for at most so many seconds."""
+    def close(self, timeout: float | None = None) -> None:
+        """Replay what is left, for at most so many seconds; 10 with a server, 60 with a file where not given."""
+        timeout = self._patience if timeout is None else timeout
         self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
+            self._mirror.abandoned = True
             self.trouble = self.trouble or f"MLflow did not take everything within {timeout:g} s"
 
     def _run(self) -> None:
@@ -262,6 +335,10 @@ class MirrorThread:
             return False
         self.trouble = None
         return True
+
+
+def _name_of(folder: Path) -> str:
+    return f"mlflow-mirror of {folder.absolute()}"
 
 
 def _brief(error: Exception) -> str:
@@ -283,8 +360,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we try again ourselves, at leisure
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # we try again ourselves, at leisure; and what a slow server has done is not asked for twice
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
