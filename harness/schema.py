@@ -28,7 +28,8 @@ _SEEDS = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items"
 _EXTENDS = {
     "type": "string",
     "minLength": 1,
-    "description": "A sweep file beside this one, or a shipped sweep: its base.",
+    "description": "A sweep file (a path beside this one) or a shipped sweep, over which this one is laid, profiles "
+    "included; `name` is given anew.",
 }
 _WHEN = {
     "type": "object",
@@ -68,7 +69,11 @@ def schema() -> Schema:
         _says(owner, "seeds", _SEEDS)
     _says(sweep, "arms", {"type": "object", "additionalProperties": {"anyOf": [_ref("Arm"), {"type": "null"}]}})
     overlay = {**sweep, "properties": {key: _or_null(value) for key, value in sweep["properties"].items()}}
-    profiles = {"type": "object", "additionalProperties": _ref("Profile"), "description": "Changes, by --profile."}
+    profiles = {
+        "type": "object",
+        "additionalProperties": _ref("Profile"),
+        "description": "Named changes to the file, chosen with --profile.",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A sweep: one question, and the design that answers it",

@@ -69,25 +69,30 @@ class Cell:
 class SweepSpec(Part):
     """A sweep as resolved: what `sweep.yaml` in its folder holds."""
 
-    name: Word  # of the folder under runs/
-    question: str = ""  # what the report answers
-    base: dict[str, Any] = {}  # a TrainConfig by its parts; defaults in lejepa/config.py
-    scientific: Factors = {}  # crossed; each combination is a cell
-    nuisance: Factors = {}  # searched within every cell, never compared
-    arms: dict[ArmName, Arm]  # methods side by side; none given: one, named after base.method.name
-    seeds: Seeds = SEEDS  # of the arms without nuisance, and of the floors
-    search: Search = Search(trials=16)
-    stopping: Stopping | None = None
+    name: Word  # of the folder runs/NAME; letters, digits, `.`, `_`, `-`, at most 64
+    question: str = ""  # what the report answers, in your words
+    # a TrainConfig by its parts; not seed, device and threads, which follow from `seeds` and the pool
+    base: dict[str, Any] = {}
+    scientific: Factors = {}  # parameters under comparison; crossed, each combination is a cell of the report
+    nuisance: Factors = {}  # parameters that are searched within every cell, at the same budget, and never compared
+    # methods, encoders or data side by side; none given: one, named after base.method.name
+    arms: dict[ArmName, Arm]
+    seeds: Seeds = SEEDS  # of every cell that is not searched, and of the floors; a count n means 0 … n−1
+    search: Search = Search(trials=16)  # how nuisance parameters are searched
+    stopping: Stopping | None = None  # early stopping of search trials
     confirm: Confirm | None = None  # left out of a sweep that searches: top 1; null: no evidence, only a search
-    budget: Budget | None = None
-    pool: Pool = Field(default_factory=Pool)  # beside `pools` only its max_concurrent, of all of them together
+    budget: Budget | None = None  # what the whole sweep may cost
+    # what one trial gets, and how many run at once; beside `pools` only its max_concurrent, of all of them together
+    pool: Pool = Field(default_factory=Pool)
     pools: dict[Word, Pool] = Field({}, exclude_if=lambda pools: not pools)  # by name, the first for most trials
     place: tuple[Place, ...] = Field((), exclude_if=lambda place: not place)  # which trials go to which pool
     # the Ray that runs the trials: of this machine alone, or of several
     cluster: Cluster = Field(Cluster(), exclude_if=lambda cluster: cluster == Cluster())
-    metric: Metric = Metric()
-    rope: float = Field(1.0, ge=0)  # differences up to this are practically none, in the metric's unit
-    contrast: tuple[str, str] | None = None  # the two arms whose difference is the primary result
+    metric: Metric = Metric()  # what cells are selected by
+    # differences up to this are practically none, in the metric's unit (percentage points for accuracies)
+    rope: float = Field(1.0, ge=0)
+    # the two arms whose difference is the primary result; both have one and the same encoder
+    contrast: tuple[str, str] | None = None
     profile: str | None = None  # which profile was laid over the file
 
     @model_validator(mode="before")

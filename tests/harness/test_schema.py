@@ -7,8 +7,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from harness.reference import BEGIN, END, markdown, replaced
 from harness.schema import schema, text
 from harness.source import read
+from harness.space import KINDS
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 VALIDATOR = jsonschema.Draft202012Validator(schema())
@@ -57,3 +59,26 @@ def test_what_it_says_of_a_field_is_the_comment_beside_it() -> None:
 
 def test_a_part_of_a_method_without_its_name_fits() -> None:
     assert errors({"name": "x", "arms": {"a": {"base": {"method": {"lamb": 0.1}}}, "b": None}, "seeds": [4, 5]}) == []
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_the_keys_of_this_code() -> None:
+    page = (SWEEPS.parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    assert page == replaced(page), "run: harness schema --markdown docs/sweeps.md"
+
+
+def test_every_key_of_the_file_and_of_a_training_has_a_row_and_none_is_without_a_type() -> None:
+    rows = [line.split(" | ") for line in markdown().splitlines() if line.startswith("| `")]
+    named = {row[0].strip("| `") for row in rows}
+    models = [schema(), *schema()["$defs"].values()]
+    keys = {key for model in models for key in model.get("properties", {})} - {"when", *KINDS}
+    assert keys <= named
+    assert all(row[1] not in ("", "anything") for row in rows)
+
+
+def test_a_page_without_a_place_for_the_keys_is_refused() -> None:
+    assert replaced(f"before {BEGIN} old {END} after").startswith(f"before {BEGIN}\n\n### The file")
+    with pytest.raises(ValueError, match="no place for the keys"):
+        replaced("a page")
