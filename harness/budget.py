@@ -54,7 +54,7 @@ class Purse:
         self._clock, self._began, self._before = clock, clock(), driven(ledger)
         self._trained: Counter[str] = Counter()  # key → epochs
         self._begun: set[str] = set()
-        self._running: dict[str, tuple[TrialSpec, float]] = {}  # key → when it was last heard of
+        self._running: dict[str, tuple[TrialSpec, float | None]] = {}  # key → when it was last heard of
         self._confirmed: dict[str, Counter[str]] = {arm: Counter() for arm in spec.arms}  # used by confirmations
         self._confirmation = self._price_confirmation(spec)
         self._replay(ledger)
@@ -73,15 +73,19 @@ class Purse:
                 self.refused[trial.key] = name
                 return False
         self._begin(trial)
-        self._running[trial.key] = trial, self._clock()
+        self._running[trial.key] = trial, None  # it may wait for its place
         return True
+
+    def began(self, trial: TrialSpec) -> None:
+        """An attempt has its place."""
+        self._running[trial.key] = trial, self._clock()
 
     def observe(self, trial: TrialSpec, report: EpochReport) -> None:
         """Charge an epoch that a trial has trained."""
         self._charge(trial, 1, report.timing.get("seconds", 0.0))
         self._trained[trial.key] += 1
         if trial.key in self._running:
-            self._running[trial.key] = trial, self._clock()
+            self.began(trial)
 
     def again(self, trial: TrialSpec, report: EpochReport) -> None:
         """Charge an epoch that the ledger had and that was trained again."""
@@ -90,8 +94,8 @@ class Purse:
     def ended(self, trial: TrialSpec, state: str) -> None:
         """Give back what a trial has not used. What it began and did not end is charged by the clock."""
         self.refused.clear()  # who was refused may ask again
-        _, heard = self._running.pop(trial.key, (trial, self._clock()))
-        if state in ("failed", "diverged"):
+        _, heard = self._running.pop(trial.key, (trial, None))
+        if state in ("failed", "diverged") and heard is not None:
             self._charge(trial, 0, self._clock() - heard)
 
     @property

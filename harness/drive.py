@@ -151,6 +151,8 @@ class Recorder:
                 self.noted(trial, f"its checkpoint holds {epoch} of {known} known epochs; the others are trained again")
         self._attempts[key], self._restored[key] = attempt, epoch
         self._running[key] = trial
+        if self._purse:
+            self._purse.began(trial)
         self.progress.started(key, epoch)
 
     def epoch(self, trial: TrialSpec, report: EpochReport) -> bool:
