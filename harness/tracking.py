@@ -167,7 +167,8 @@ class MlflowMirror:
         events = ledger.events()
         if not events:
             return
-        new = [event for event in events if event.id > self._events]
+        # what is suggested may never start: a run would wait for it forever
+        new = [event for event in events if event.id > self._events and event.kind != "suggested"]
         if not self._parent:
             self._connect(events[0])
         states = ledger.states()
