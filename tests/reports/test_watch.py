@@ -83,7 +83,7 @@ def test_ctrl_c_ends_it_cleanly_and_the_page_stops_loading_itself(running):
     assert process.stdout.readline() == "built\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=120)
     assert said.endswith("ended\n")
     assert process.returncode == 0
     assert not re.search("http-equiv=.refresh", (running / "report" / "index.html").read_text())
