@@ -329,11 +329,20 @@ def doctor(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    page: Annotated[
+        Path | None, typer.Option("--markdown", help="Renew the keys on this page, docs/sweeps.md, instead.")
+    ] = None,
+) -> None:
     """The sweep file's JSON Schema, by which an editor completes and checks it."""
+    from harness.reference import replaced
     from harness.schema import text
 
-    typer.echo(text())
+    if page is None:
+        typer.echo(text())
+        return
+    with _user_errors(OSError, ValueError):
+        page.write_text(replaced(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 @app.command()
