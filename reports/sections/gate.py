@@ -8,7 +8,7 @@ import pandas as pd
 
 from reports.content import Prose, Section, Table, Value, plain
 from reports.evidence import Arm, Cell, Study
-from reports.sections.gate_budget import BUDGET_TOLERANCE, training_budget, tuning_budget
+from reports.sections.gate_budget import BUDGET_TOLERANCE, budget_spent, training_budget, tuning_budget
 from reports.sections.gate_check import (
     FAIL,
     PASS,
@@ -51,6 +51,7 @@ def gate(study: Study) -> list[Check]:
         _same(study, "code", "Same trainer code in what is compared", "hash of the trainer's code"),
         training_budget(study),
         tuning_budget(study),
+        budget_spent(study),
         _seeds(study),
         _judged_on_test(study),
         edge(study),
@@ -116,9 +117,10 @@ def _absent(study: Study) -> dict[str, int]:
     """Arm → cells that the sweep file crosses and of which the ledger has no trial."""
     absent = {}
     for name, arm in (study.sweep.spec.get("arms") or {}).items():
-        crossed = prod(
-            len(values) for space in ((arm or {}).get("scientific") or {}).values() for values in space.values()
-        )
+        spaces = ((arm or {}).get("scientific") or {}).values()
+        if any("when" in space for space in spaces):
+            continue  # which values meet is then not a product
+        crossed = prod(len(values) for space in spaces for values in space.values())
         if (missing := crossed - sum(len(a.cells) for a in study.arms if a.name == name)) > 0:
             absent[name] = missing
     return absent

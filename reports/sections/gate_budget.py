@@ -90,6 +90,18 @@ def tuning_budget(study: Study) -> Check | None:
     return Check(name, PASS, f"searched: {said}" if high else f"{next(iter(chosen_among.values()))} cells each")
 
 
+def budget_spent(study: Study) -> Check | None:
+    """Whether the sweep's budget ended it before its plan did, and whether it would end at the same trial again."""
+    spent = [event.payload for event in study.sweep.events if event.kind == "budget_spent"]
+    if not spent:
+        return None
+    said = (
+        f"{spent[-1]['budget'].replace('_', ' ')} of {spent[-1]['limit']:g} used up; what was planned beyond is missing"
+    )
+    again = "" if spent[-1].get("repeats", True) else ". A budget in time ends at another trial each time it is run"
+    return Check("Budget left at the end", WARN, said + again)
+
+
 def _search_rows(study: Study, arm: Arm) -> pd.DataFrame:
     """One row per training: what fills two places was trained once."""
     return pd.concat([cell.searched for cell in arm.cells])

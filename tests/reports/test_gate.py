@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.ledger import Ledger
 from reports import load
 from reports.evidence import study
 from reports.sections import gate
@@ -189,3 +190,28 @@ def test_a_method_that_masks_patches_owes_the_same_epochs_as_others(tmp_path):
     arms = {"lejepa": SyntheticArm(flat(70.0)), "ijepa": SyntheticArm(flat(64.0), "ijepa", epochs=40)}
     folder = write_sweep(tmp_path / "s", arms, contrast=("lejepa", "ijepa"))
     assert found(folder, "equal training budget").result == "fail"
+
+
+def test_a_sweep_that_its_budget_ended_is_warned_of_and_one_in_time_does_not_repeat(tmp_path):
+    folder = write_sweep(tmp_path / "s", two_arms(), contrast=PAIR)
+    assert found(folder, "budget left") is None
+    for repeats in (True, False):
+        with Ledger(folder / "ledger.db") as ledger:
+            ledger.add_event("budget_spent", budget="device_seconds", limit=90.0, used=91.0, repeats=repeats)
+        check = found(folder, "budget left")
+        assert check.result == "warn"
+        assert "device seconds of 90 used up" in check.finding
+        assert ("each time it is run" in check.finding) is not repeats
+
+
+def test_values_under_a_condition_are_not_missed_where_they_do_not_apply(tmp_path):
+    arms = {
+        "lejepa": SyntheticArm(flat(70.0), cells=lambda_cells([0.01, 0.1])),
+        "vicreg": SyntheticArm(flat(64.0), "vicreg"),
+    }
+    folder = write_sweep(tmp_path / "s", arms, contrast=PAIR)
+    when = {"method.lamb": {"grid": [0.01, 0.1], "when": {"arm": "lejepa"}}}
+    spec = yaml.safe_load((folder / "sweep.yaml").read_text())
+    spec["arms"]["lejepa"]["scientific"] = when
+    amend(folder, arms=spec["arms"])
+    assert found(folder, "every planned trial").result == "pass"
