@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from harness.budget import images_per_epoch
 from harness.costs import Speed, shapes
+from harness.mockup import on_noise
 from harness.pool import granted, placement
 
 if TYPE_CHECKING:
     from harness.plan import CellPrice, Price
     from harness.spec import SweepSpec
     from lejepa.config import TrainConfig
-    from lejepa.data import Dataset
 
 SECONDS = 10.0  # of steps, all shapes together
 _FEWEST, _MOST = 3, 20  # steps that are timed; one before them is not
@@ -78,7 +78,7 @@ def step_seconds(config: TrainConfig, seconds: float) -> list[float]:
     """Seconds of single steps of a training on noise, for about so long."""
     import torch
 
-    from lejepa import trainer
+    from lejepa.trainer import Trainer
 
     ends: list[float] = []
     started = time.perf_counter()
@@ -90,33 +90,15 @@ def step_seconds(config: TrainConfig, seconds: float) -> list[float]:
         if len(ends) > _MOST or (len(ends) > _FEWEST and ends[-1] - started > seconds):
             raise _Enough
 
-    read, threads = trainer.load, torch.get_num_threads()
-    trainer.load = lambda _: _noise(config)  # type: ignore[assignment]  # the trainer as it is, and no data
+    threads = torch.get_num_threads()
     try:
-        training = trainer.Trainer(config)
+        with on_noise(config, (_MOST + 1) * config.batch_size, 64):
+            training = Trainer(config)
         training.on_step = on_step
         started = time.perf_counter()
         next(iter(training))
     except _Enough:
         pass
     finally:
-        trainer.load = read
         torch.set_num_threads(threads)
     return [after - before for before, after in itertools.pairwise(ends)]
-
-
-def _noise(config: TrainConfig) -> Dataset:
-    """64 images, again and again: for as many steps as are timed at most."""
-    import torch
-
-    from lejepa.data import Dataset, Split
-
-    side = config.data.stored or config.data.size
-    channels = 1 if config.data.name == "digits" else 3
-    images = torch.randint(0, 256, (64, channels, side, side), dtype=torch.uint8)
-
-    def split(n: int) -> Split:
-        return Split(images, torch.arange(n) % 10, torch.arange(n) % len(images))
-
-    steps = split((_MOST + 1) * config.batch_size)
-    return Dataset(steps, split(64), split(64), tuple(map(str, range(10))), "noise", "made up")

@@ -16,14 +16,12 @@ import tempfile
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.ledger import canonical
+from harness.mockup import CLASSES, channels, on_noise
 from lejepa.config import ProbeConfig, TrainConfig
 from lejepa.masked_config import MASKED
-
-if TYPE_CHECKING:
-    from lejepa.data import Dataset, Split
 
 _CONTEXT = 2**29  # bytes that a process takes of a GPU beside its tensors: CUDA's context and libraries; an assumption
 _HEADROOM = 1.1  # fragmentation differs from run to run
@@ -108,7 +106,7 @@ def shape(config: TrainConfig) -> dict[str, Any]:
     method = config.method.model_dump(mode="json")
     return config.model_dump(mode="json", include=same) | {
         "method": method if method["name"] in MASKED else _switches(method),  # what is masked is not computed
-        "data": {"size": config.data.size, "stored": config.data.stored, "channels": _channels(config)},
+        "data": {"size": config.data.size, "stored": config.data.stored, "channels": channels(config)},
         "optimizer": config.optimizer.name,
         "average": config.average is not None,
         "probe": {"on": config.probe.on, "finetune": config.probe.finetune > 0},
@@ -123,10 +121,6 @@ def _switches(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _switches(inner) for name, inner in value.items()}
     return bool(value) if isinstance(value, float) else value
-
-
-def _channels(config: TrainConfig) -> int:
-    return 1 if config.data.name == "digits" else 3
 
 
 def _device(config: TrainConfig) -> list[str]:
@@ -206,10 +200,11 @@ def rehearse(config: TrainConfig) -> int:
     """Train and evaluate for a few steps on noise; the most bytes that this process ever took."""
     import torch
 
-    from lejepa import telemetry, trainer
+    from lejepa import telemetry
+    from lejepa.trainer import Trainer
 
-    trainer.load = lambda _: _noise(config)  # type: ignore[assignment]  # the trainer as it is, and no data
-    training = trainer.Trainer(_short(config))
+    with on_noise(config, max(_STEPS * config.batch_size, 2 * CLASSES), _EVALUATED):
+        training = Trainer(_short(config))
     (report,) = training
     if config.probe.finetune:
         training.test()
@@ -221,7 +216,6 @@ def rehearse(config: TrainConfig) -> int:
 
 _STEPS = 3  # the optimiser's state is there after the first
 _EVALUATED = 1024  # images, a batch of lejepa/evaluation.py
-_CLASSES = 10
 
 
 def _short(config: TrainConfig) -> TrainConfig:
@@ -232,23 +226,6 @@ def _short(config: TrainConfig) -> TrainConfig:
         method = method.model_copy(update={"frozen_epochs": 0})
     optimizer = config.optimizer.model_copy(update={"lr": 1e-6})  # noise must not diverge
     return config.model_copy(update={"epochs": 1, "probe": probe, "method": method, "optimizer": optimizer})
-
-
-def _noise(config: TrainConfig) -> Dataset:
-    """Few images, many times: what is measured is the training and not its data."""
-    import torch
-
-    from lejepa.data import Dataset, Split
-
-    side = config.data.stored or config.data.size
-    images = torch.randint(0, 256, (64, _channels(config), side, side), dtype=torch.uint8)
-
-    def split(n: int) -> Split:
-        return Split(images, torch.arange(n) % _CLASSES, torch.arange(n) % len(images))
-
-    train = split(max(_STEPS * config.batch_size, 2 * _CLASSES))
-    classes = tuple(map(str, range(_CLASSES)))
-    return Dataset(train, split(_EVALUATED), split(_EVALUATED), classes, "noise", "made up")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from harness.mockup import weightless
 from lejepa.config import TrainConfig, nearest
 
 ARM, PARAMS = "arm", "encoder.params"
@@ -95,14 +96,7 @@ def encoder_params(config: TrainConfig) -> int:
 
 @cache
 def _count(config: TrainConfig) -> int:
-    import torch
-
     from lejepa.encoders import build_encoder
 
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                encoder, _ = build_encoder(config, channels=3)
-        except (NotImplementedError, RuntimeError):  # a family that computes while it is built
-            encoder, _ = build_encoder(config, channels=3)
+    encoder, _ = weightless(lambda: build_encoder(config, channels=3))
     return sum(parameter.numel() for parameter in encoder.parameters())
