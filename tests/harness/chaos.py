@@ -157,12 +157,10 @@ def nodes(round_: Round) -> Iterator[None]:
     import ray
     from ray.cluster_utils import Cluster
 
-    os.environ["HARNESS_SWEEP"] = str(round_.folder.resolve())  # so that what a dead driver leaves is found
+    faults.end_cluster(round_.home)  # of a driver that died
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        second = cluster.add_node(num_cpus=1)
-        raylet = second.all_processes["raylet"][0].process.pid
-        (round_.home / "second-node").write_text(str(raylet))
+        faults.note_cluster(round_.home, [cluster.head_node, cluster.add_node(num_cpus=1)])
         ray.init(address=cluster.address, log_to_driver=False)
         yield
     finally:
@@ -239,11 +237,14 @@ def done(log: Path, what: Callable[..., None], *arguments: Any) -> None:
 # -- a round -----------------------------------------------------------------------------------------------------------
 
 
-def play(round_: Round, undisturbed: Callable[[str], dict[str, Any]], database: Path, with_disk: bool) -> None:
-    """Disturb, go on until the end, and judge; Broken where a promise was."""
+def play(
+    round_: Round, undisturbed: Callable[[str], dict[str, Any]], database: Path, with_disk: bool, keep: Path | None
+) -> None:
+    """Disturb, go on until the end, and judge; Broken where a promise was, and all there is of the round in `keep`."""
     home = round_.home
     (home / "diaries").mkdir(parents=True)
     with ExitStack() as stack:
+        stack.callback(faults.end_cluster, home)
         stack.callback(end_children)
         (home / "runs").mkdir()
         if with_disk:
@@ -252,12 +253,17 @@ def play(round_: Round, undisturbed: Callable[[str], dict[str, Any]], database: 
         server = faults.Server(home / "runs" / "mlflow.db") if "server" in round_.planned else None
         if server:
             stack.callback(server.close)
-        process = disturb(round_, server)
-        if server:
-            server.heal()
-        finish(round_, process, server)
-        judge(round_, undisturbed)
-        done(home / "sync.txt", judge_mlflow, round_)
+        try:
+            process = disturb(round_, server)
+            if server:
+                server.heal()
+            finish(round_, process, server)
+            judge(round_, undisturbed)
+            done(home / "sync.txt", judge_mlflow, round_)
+        except (AssertionError, LedgerError):
+            if keep:
+                shutil.copytree(home, keep, ignore=shutil.ignore_patterns("ballast"))  # before the disk is gone
+            raise
 
 
 def disturb(round_: Round, server: faults.Server | None) -> Any:
@@ -294,13 +300,13 @@ def strike(fault: str, round_: Round, process: Any, server: faults.Server | None
         if rng.random() < 0.5:
             server.heal()
     if fault == "worker":
-        return faults.kill_worker(folder, rng)
+        return faults.kill_worker(round_.home, folder, rng)
     if fault == "raylet":
         struck = faults.kill_raylet(folder)
         wait(lambda: not process.is_alive(), 120, "the driver did not end without its raylet") if struck else None
         return struck
     if fault == "node":
-        return faults.kill_node(int((round_.home / "second-node").read_text()))
+        return faults.kill_second_node(round_.home)
     return True
 
 
@@ -323,10 +329,12 @@ def started(round_: Round, server: faults.Server | None) -> Any:
 def finish(round_: Round, process: Any, server: faults.Server | None) -> None:
     """Go on as a user would, until a driver says that it is over."""
     for _ in range(4):
-        process.join(240)
+        known = -1
+        while process.is_alive() and known < (known := epochs(round_.folder)):
+            process.join(240)
         if process.is_alive():
             process.kill()
-            raise Broken("a driver does not come to its end")
+            raise Broken("a driver goes on without an epoch in four minutes")
         note_pruned(round_)
         if process.exitcode == 0:
             return
@@ -452,13 +460,12 @@ def all_rounds(given: argparse.Namespace, scratch: Path) -> int:
     for number in range(given.first, given.first + given.rounds):
         since = time.monotonic()
         round_ = drawn(number, given, scratch / f"round-{number}", with_disk)
+        keep = given.keep and given.keep / f"round-{given.seed}-{number}"
         try:
-            play(round_, undisturbed, database, with_disk)
+            play(round_, undisturbed, database, with_disk, keep)
             verdict = "kept"
         except (AssertionError, LedgerError) as error:
             verdict, broken = f"BROKEN: {error}", broken + 1
-            if given.keep:
-                shutil.copytree(round_.home, given.keep / f"round-{given.seed}-{number}", dirs_exist_ok=True)
         struck.update(round_.struck)
         line = f"{number:4d} {round_.executor:7s} {round_.sweep:7s} {' '.join(round_.struck) or 'nothing':30s}"
         print(f"{line} {time.monotonic() - since:6.1f} s  {verdict}", flush=True)

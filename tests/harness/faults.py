@@ -1,5 +1,6 @@
 """What chaos.py does to a sweep that runs: one small function or class for each fault."""
 
+import json
 import random
 import socket
 import subprocess
@@ -21,9 +22,10 @@ FORK = get_context("fork")  # a driver that is forked has its imports done, whic
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-def kill_worker(folder: Path, rng: random.Random) -> bool:
+def kill_worker(home: Path, folder: Path, rng: random.Random) -> bool:
     """SIGKILL one of Ray's workers that train for the sweep; False where there is none."""
-    workers = [process for process in _of(folder) if ".train" in _title(process) or ".step" in _title(process)]
+    started = [*_of(folder), *(below for node in _cluster(home) for below in _below(node))]
+    workers = [process for process in started if ".train" in _title(process) or ".step" in _title(process)]
     return bool(workers) and _kill(rng.choice(workers))
 
 
@@ -33,14 +35,40 @@ def kill_raylet(folder: Path) -> bool:
     return bool(raylets) and _kill(raylets[0])
 
 
-def kill_node(raylet: int) -> bool:
-    """SIGKILL a raylet and all that runs under it."""
+def note_cluster(home: Path, nodes: list[Any]) -> None:
+    """Remember the processes of a cluster's nodes, for who comes after its driver."""
+    pids = [[each.process.pid for kind in node.all_processes.values() for each in kind] for node in nodes]
+    (home / "cluster").write_text(json.dumps(pids))
+
+
+def kill_second_node(home: Path) -> bool:
+    """SIGKILL the raylet of the second node and all else of it."""
+    return any([_kill(below) for process in _cluster(home, first=1) for below in [process, *_below(process)]])
+
+
+def end_cluster(home: Path) -> None:
+    """End what is left of the cluster of a driver that is dead."""
+    for process in _cluster(home):
+        for below in [*_below(process), process]:
+            _kill(below)
+    (home / "cluster").unlink(missing_ok=True)
+
+
+def _cluster(home: Path, first: int = 0) -> list[psutil.Process]:
+    """Processes of the nodes from that one on, as their driver noted them."""
+    found = []
+    if (home / "cluster").exists():
+        nodes = json.loads((home / "cluster").read_text())
+        for pid in (pid for node in nodes[first:] for pid in node):
+            with suppress(psutil.Error):
+                found.append(psutil.Process(pid))
+    return found
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
     with suppress(psutil.Error):
-        node = psutil.Process(raylet)
-        below = node.children(recursive=True)
-        _kill(node)
-        return bool([_kill(process) for process in below])
-    return False
+        return process.children(recursive=True)
+    return []
 
 
 def _of(folder: Path) -> list[psutil.Process]:

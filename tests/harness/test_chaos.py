@@ -18,6 +18,7 @@ def chaos(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(600)
 def test_ten_rounds_of_kills_broken_checkpoints_and_full_disks_keep_every_promise() -> None:
     said = chaos("--rounds", "10", "--seed", "3", "--most", "1", "--without", "server", "trained")
     assert "10 rounds" in said
