@@ -88,10 +88,12 @@ def _run(
     try:
         with recorder.progress:
             where.run(search, recorder, folder, stop)
-        if not stop.reason:
+        reason = stop.reason
+        if not reason:
             recorder.tell_budget()
             weigh(spec, recorder.ledger)
-        ending = stop.reason or ""
+            recorder.ledger.add_event("sweep_finished")
+        ending = reason or ""
     except KeyboardInterrupt:
         ending = stop.reason or "interrupted"
     except (DiskFull, LedgerError, OSError) as error:
@@ -101,7 +103,8 @@ def _run(
             f"again, `harness resume {folder}` goes on"
         ) from error
     finally:
-        recorder.close(ending)
+        if ending:
+            recorder.close(ending)
         mirror.close()
         if mirror.trouble:
             recorder.note(f"MLflow lags behind the ledger, which has everything: {mirror.trouble}; "
@@ -193,11 +196,8 @@ class Recorder:
                           f"further trial fits; `harness extend {self.ledger.path.parent}` raises it")  # fmt: skip
 
     def close(self, reason: str) -> None:
-        """The sweep's last events. `reason`: why it stopped early, empty where it did not."""
+        """The last events of a sweep that stopped early, and why."""
         with suppress(LedgerError), self.ledger.transaction():  # told already; who opens the folder next settles it
-            if not reason:
-                self.ledger.add_event("sweep_finished")
-                return
             for trial in self._running.values():
                 self.ledger.add_event("interrupted", trial.key, reason=reason)
             self.ledger.add_event("sweep_interrupted", reason=reason)
