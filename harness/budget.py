@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.confirm import confirmation
 from harness.folder import DRIVER_DIED
-from harness.ledger import Ledger
+from harness.ledger import ENDED, EventRow, Ledger
 from harness.pool import placement
 from harness.record import once, recorded
 
@@ -30,6 +30,8 @@ EVENT = "budget_spent"
 NEVER_REPEAT = ("device_seconds", "wall_clock")  # limits in time stop another trial each time that a sweep is run
 
 _SAID = ("started", "interrupted", "finished", "pruned", "diverged", "failed", "sweep_interrupted", "sweep_finished")
+
+_ENDS = {*ENDED, "interrupted"}
 
 Images = Callable[["TrainConfig"], int]  # config → training images of an epoch
 
@@ -77,7 +79,8 @@ class Purse:
         return True
 
     def began(self, trial: TrialSpec) -> None:
-        """An attempt has its place."""
+        """An attempt has its place. What one before it began and did not end is charged."""
+        self.interrupted(trial)
         self._running[trial.key] = trial, self._clock()
 
     def observe(self, trial: TrialSpec, report: EpochReport) -> None:
@@ -85,11 +88,18 @@ class Purse:
         self._charge(trial, 1, report.timing.get("seconds", 0.0))
         self._trained[trial.key] += 1
         if trial.key in self._running:
-            self.began(trial)
+            self._running[trial.key] = trial, self._clock()
 
     def again(self, trial: TrialSpec, report: EpochReport) -> None:
         """Charge an epoch that the ledger had and that was trained again."""
         self._charge(trial, 1, report.timing.get("seconds", 0.0))
+
+    def interrupted(self, trial: TrialSpec) -> None:
+        """Charge by the clock what an attempt began and did not end; the trial keeps what is reserved for it."""
+        _, heard = self._running.get(trial.key, (trial, None))
+        if heard is not None:
+            self._charge(trial, 0, self._clock() - heard)
+            self._running[trial.key] = trial, None
 
     def ended(self, trial: TrialSpec, state: str) -> None:
         """Give back what a trial has not used. What it began and did not end is charged by the clock."""
@@ -210,10 +220,13 @@ class Purse:
                 self._begin(trial)
                 again = max(0, sum(at <= event.time for at, _ in mine) - event.payload["epoch"])
                 self._charge(trial, again, again * sum(seconds for _, seconds in mine) / max(1, len(mine)))
-            elif event.kind in ("failed", "diverged") and event.key in heard:
+            if _cut_short(event) and event.key in heard:
                 last = max([heard[event.key], *(at for at, _ in mine if at <= event.time)])
                 self._charge(trial, 0, event.time - last)
-            heard[event.key] = event.time
+            if event.kind in _ENDS:
+                heard.pop(event.key, None)
+            elif event.kind == "started" or event.key in heard:
+                heard[event.key] = event.time
 
 
 class Budgeted:
@@ -249,6 +262,12 @@ class Budgeted:
         self._purse.ended(trial, state)
         if self._asking:
             self._asking.ended(trial, state)
+
+
+def _cut_short(event: EventRow) -> bool:
+    """Whether an attempt that ran ended between two epochs, and when is known: of a dead driver's it is not."""
+    died = event.kind == "interrupted" and event.payload.get("reason") == DRIVER_DIED
+    return event.kind in ("failed", "diverged", "interrupted", "started") and not died
 
 
 def devices(pool: Pool) -> float:

@@ -177,6 +177,8 @@ class Recorder:
         if state == "failed":
             payload = {**payload, "attempt": max(1, self._attempts[trial.key])}
         self.ledger.add_event(state, trial.key, **payload)
+        if self._purse and state == "interrupted":
+            self._purse.interrupted(trial)
         self._running.pop(trial.key, None)
         self.progress.ended(trial.key, state, trial.length)
 

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from harness.budget import Budgeted, Purse, driven
 from harness.budget_config import Budget
+from harness.folder import DRIVER_DIED
 from harness.ledger import Ledger
+from harness.record import recorded
 from harness.resume import resume_sweep
 from harness.run import run_sweep
 from harness.spec import SweepSpec
@@ -137,6 +139,48 @@ def test_failed_and_diverged_trials_and_epochs_trained_twice_are_charged(tmp_pat
     assert used["trials"] == 4
     assert used["epochs"] == 2 + 1 + 4 + 3 + 4
     assert used["device_seconds"] == pytest.approx(14, abs=1), "and what failed trials did after their last epoch"
+
+
+def test_what_an_interrupted_attempt_had_begun_is_charged_and_so_it_is_after_a_resume(tmp_path: Path) -> None:
+    now = [0.0]
+    sweep = plain(arms={"quick": {}}, seeds=1, budget={"device_seconds": 1000})
+    ledger = begin(sweep, tmp_path)
+    held = Purse(sweep, ledger, clock=lambda: now[0])
+    (asked,) = recorded(ledger)
+    assert held.start(asked)
+    now[0] = 50.0  # it waited for its place
+    held.began(asked)
+    now[0] = 57.0
+    held.interrupted(asked)
+    now[0] = 90.0  # and for another
+    held.interrupted(asked)
+    held.began(asked)
+    now[0] = 93.0
+    held.began(asked)  # again, in the same place
+    now[0] = 95.0
+    held.ended(asked, "failed")
+    assert held.arms["quick"]["device_seconds"] == 12
+
+
+@pytest.mark.parametrize(("reason", "seconds"), [("out of memory", 12.0), (DRIVER_DIED, 5.0)])
+def test_a_resume_charges_the_same_but_for_what_a_dead_driver_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, seconds: float
+) -> None:
+    sweep = plain(arms={"quick": {}}, seeds=1, budget={"device_seconds": 1000})
+    ledger = begin(sweep, tmp_path)
+    (key,) = ledger.states()
+    at = [0.0]
+    monkeypatch.setattr("harness.ledger.time.time", lambda: at[0])
+    for at[0], kind in (
+        (50.0, "started"),
+        (57.0, "interrupted"),
+        (90.0, "started"),
+        (93.0, "started"),
+        (95.0, "failed"),
+    ):
+        payload = {"reason": reason} if kind == "interrupted" else {"epoch": 0}
+        ledger.add_event(kind, key, **payload)
+    assert Purse(sweep, ledger).arms["quick"]["device_seconds"] == seconds
 
 
 def test_the_confirmation_is_paid_out_of_seconds_that_the_search_leaves(tmp_path: Path) -> None:
