@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.lock import training as sole_worker
-from harness.memory import REMEDY, limit, out_of_memory
+from harness.memory import REMEDY, larger_part, limit, out_of_memory
 from harness.search import Search
 from harness.team import team
 from lejepa.config import FLOORS, TrainConfig
@@ -79,6 +79,14 @@ class Ended:
     payload: dict[str, Any]  # of the ledger's event of that name
 
 
+@dataclass(frozen=True)
+class Cramped:
+    """The attempt is over, as the trial's part of a GPU is too small; with a larger one it goes on where it was."""
+
+    reason: str
+    gpus: float  # that it asks for
+
+
 class DiskFull(Exception):
     """A worker could not keep its state. Every other trial would meet the same, so the sweep stops."""
 
@@ -92,7 +100,7 @@ class Uncuttable(Exception):
 
 
 if TYPE_CHECKING:  # the trainer's own type comes with torch, which only workers need
-    Message = Started | Noted | EpochReport | Ended
+    Message = Started | Noted | EpochReport | Ended | Cramped
 
 
 class Listener(Protocol):
@@ -127,7 +135,7 @@ def lejepa_trainer(config: TrainConfig, checkpoints: Path) -> Training:
 
 
 def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, None]:
-    """Started, then every new EpochReport, then Ended; Noted comes where there is something to say.
+    """Started, then every new EpochReport, then Ended or Cramped; Noted comes where there is something to say.
 
     Goes on from the trial's own checkpoint where there is one.
     """
@@ -137,7 +145,7 @@ def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, N
         if order.gpus and order.config["device"] != "cpu":
             limit(order.gpus)
         with sole_worker(Path(order.log)):
-            end = yield from _within_memory(order, trainer)
+            end: Ended | Cramped = yield from _within_memory(order, trainer)
     except Diverged as error:
         end = Ended("diverged", {"epoch": error.epoch, "step": error.step, "reason": error.reason})
     except OutOfMemory as error:
@@ -151,8 +159,10 @@ def attempt(order: Order, trainer: TrainerFactory) -> Generator[Message, None, N
     yield end
 
 
-def _within_memory(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Ended]:
-    """The training; where memory runs out once more, with each batch in twice as many parts. Raises OutOfMemory."""
+def _within_memory(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Ended | Cramped]:
+    """The training. Where memory runs out: on a part of a GPU a request for a larger part, which leaves the numbers as
+    they are; else once more, with each batch in twice as many parts. Raises OutOfMemory.
+    """
     try:
         with team(order):
             return (yield from _train(order, trainer))
@@ -162,6 +172,8 @@ def _within_memory(order: Order, trainer: TrainerFactory) -> Generator[Message, 
         traceback.print_exc()
         first = f"out of memory ({_first_line(error)}), {_peak(order)}"
     let_go()  # the error is gone, and with it the frames that held tensors
+    if 0 < order.gpus < 1 and order.config["device"] != "cpu":
+        return Cramped(first, larger_part(order.gpus))
     finer = replace(order, finer=2 * order.finer)
     try:
         with team(finer):
@@ -273,7 +285,8 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 def hear(trial: TrialSpec, message: Message, search: Search, listener: Listener) -> bool:
     """Hand a message on: to the listener, who makes it durable, then to the search. True: the attempt is over.
 
-    Raises DiskFull where the attempt ended as it could not keep its state.
+    After Cramped the trial is not: whoever runs it makes another attempt. Raises DiskFull where the attempt ended as it
+    could not keep its state.
     """
     match message:
         case Started(restored, info):
@@ -282,6 +295,9 @@ def hear(trial: TrialSpec, message: Message, search: Search, listener: Listener)
         case Noted(text):
             listener.noted(trial, text)
             return False
+        case Cramped(reason, gpus):
+            listener.ended(trial, "interrupted", {"reason": f"{reason}; goes on with {gpus:g} of a GPU", "gpus": gpus})
+            return True
         case Ended("interrupted", payload):
             listener.ended(trial, "interrupted", payload)
             raise DiskFull(payload["reason"])

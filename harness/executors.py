@@ -9,10 +9,12 @@ import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from harness.attempt import Listener, Order, TrainerFactory, attempt, hear, lejepa_trainer, order
+from harness.attempt import Cramped, Listener, Order, TrainerFactory, attempt, hear, lejepa_trainer, order
+from harness.ledger import canonical
 from harness.pool import Node, Placement, PoolError, Shape, alone, granted, places, places_of, shape_in
 from harness.queues import Queues
 from harness.search import Search
@@ -67,16 +69,27 @@ class LocalExecutor:
         while not stop() and (trial := search.suggest()) is not None:
             pool = self._placement.pool_of(trial.config, trial.arm)
             try:
-                ordered = order(trial, granted(trial.config, pool), pool.ranks, folder, pool.gpus)
+                here = granted(trial.config, pool)
             except PoolError as error:
                 refuse(trial, str(error), search, listener)
                 continue
-            messages = attempt(ordered, self._trainer)
-            try:
-                while not stop() and not hear(trial, _next_message(messages, ordered), search, listener):
-                    pass
-            finally:
-                messages.close()
+            ordered: Order | None = order(trial, here, pool.ranks, folder, pool.gpus)
+            while ordered is not None:
+                ordered = self._attempt(ordered, trial, search, listener, stop)
+
+    def _attempt(
+        self, ordered: Order, trial: TrialSpec, search: Search, listener: Listener, stop: StopRequest
+    ) -> Order | None:
+        """Another order, where the trial asks for a larger part of its GPU."""
+        messages = attempt(ordered, self._trainer)
+        try:
+            while not stop():
+                message = _next_message(messages, ordered)
+                if hear(trial, message, search, listener):
+                    return replace(ordered, gpus=message.gpus) if isinstance(message, Cramped) else None
+            return None
+        finally:
+            messages.close()
 
 
 def refuse(trial: TrialSpec, reason: str, search: Search, listener: Listener) -> None:
@@ -104,6 +117,7 @@ class RayExecutor:
     def __init__(self, pool: Pool | Placement, trainer: TrainerFactory = lejepa_trainer) -> None:
         self._placement, self._trainer = alone(pool) if isinstance(pool, Pool) else pool, trainer
         self._owns_ray = False
+        self._found_small: dict[tuple[str, str], float] = {}  # pool, what memory depends on → part of a GPU instead
 
     def __enter__(self) -> Self:
         os.environ.update(_QUIET)
@@ -140,7 +154,9 @@ class RayExecutor:
             search, self._placement, self._places, self._capacity(), self._shape_of,
             lambda trial, reason: refuse(trial, reason, search, listener),
         )  # fmt: skip
-        sweep = Sweep(search, queues, listener, lambda trial, shape: self._order(trial, shape, folder), stop)
+        sweep = Sweep(
+            search, queues, listener, lambda trial, shape: self._order(trial, shape, folder), self._larger, stop
+        )
         scratch = tempfile.mkdtemp(prefix="harness-tune-")  # for Tune's own records, which nobody reads
         try:
             tune.Tuner(
@@ -174,6 +190,12 @@ class RayExecutor:
 
     def _shape_of(self, trial: TrialSpec) -> Shape:
         """What the trial is granted. PoolError where its pool cannot take it."""
+        shape = self._packed(trial)
+        if not self._found_small or not shape.shares_a_gpu:
+            return shape
+        return replace(shape, gpus=max(shape.gpus, self._found_small.get(self._what_takes_memory(trial), 0)))
+
+    def _packed(self, trial: TrialSpec) -> Shape:
         name = self._placement.name_of(trial.config, trial.arm)
         pool = self._placement.pools[name]
         here = granted(trial.config, pool)
@@ -188,6 +210,18 @@ class RayExecutor:
         if not places(shape, self._nodes):
             raise PoolError(f"{name}: the trial takes {shape.memory / 1e9:.2f} GB, and no node has as much")
         return shape
+
+    def _larger(self, trial: TrialSpec, gpus: float) -> Shape:
+        """The shape of a trial whose part of a GPU is too small; from now on of all that take as much memory."""
+        what = self._what_takes_memory(trial)
+        self._found_small[what] = max(gpus, self._found_small.get(what, 0))
+        return self._shape_of(trial)
+
+    def _what_takes_memory(self, trial: TrialSpec) -> tuple[str, str]:
+        from harness.memory import shape
+
+        name = self._placement.name_of(trial.config, trial.arm)
+        return name, canonical(shape(granted(trial.config, self._placement.pools[name])))
 
     def _shape(self, name: str, needed: int | None) -> Shape:
         return shape_in(self._placement.pools[name], needed, self._gpu_bytes.get(name))

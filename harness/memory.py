@@ -63,6 +63,12 @@ def share(needed: int, gpu_bytes: int) -> float:
     return math.floor(10_000 / min(fit, _MOST)) / 10_000
 
 
+def larger_part(gpus: float) -> float:
+    """The part of a GPU of which half as many fit on one as of `gpus`."""
+    fit = math.floor(1 / gpus + 1e-6)
+    return math.floor(10_000 / max(1, fit // 2)) / 10_000
+
+
 def limit(gpus: float) -> None:
     """Keep this process's tensors within its part of the GPU, so that what runs out of memory is never a neighbour."""
     import torch

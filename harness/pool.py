@@ -85,6 +85,10 @@ class Shape:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
+    def shares_a_gpu(self) -> bool:
+        return 0 < self.gpus < 1
+
+    @property
     def bundle(self) -> dict[str, float]:
         """Ray's resources of one rank. Ray counts in ten-thousandths."""
         shares = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}

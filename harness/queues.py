@@ -38,6 +38,7 @@ class Queues:
         self._running: dict[str, tuple[str, Shape]] = {}  # key → pool, shape
         self._count: Counter[str] = Counter()  # pool → trials that run
         self._passed: Counter[str] = Counter()  # pool → trials of others that started while it found no room
+        self._again: dict[str, Shape] = {}  # key → in which shape it starts once more when it has ended
         self._left: dict[str, Shape] = {}  # pool → the shape that was left last
         self._most_waiting = None if placement.listed else sum(places.values())
 
@@ -60,15 +61,23 @@ class Queues:
         self._take(shape, 1)
         return trial, shape
 
+    def again(self, trial: TrialSpec, shape: Shape) -> None:
+        """A trial that runs is to start once more, in another shape, as soon as it has ended."""
+        self._again[trial.key] = shape
+
     def ended(self, trial: TrialSpec) -> None:
         name, shape = self._running.pop(trial.key)
         self._count[name] -= 1
         self._left[name] = shape
         self._take(shape, -1)
+        if trial.key in self._again:
+            self._left[name] = self._again.pop(trial.key)  # it goes first, and its like after it
+            self._waiting[name].appendleft((trial, self._left[name]))
 
     @property
     def exhausted(self) -> bool:
-        return not any(self._waiting.values()) and self._search.exhausted
+        may_come_again = any(shape.shares_a_gpu for _, shape in self._running.values())
+        return not any(self._waiting.values()) and not may_come_again and self._search.exhausted
 
     def _chosen(self) -> tuple[str, int, list[str]] | None:
         """The emptiest pool whose next trial finds room, which trial that is, and the pools passed over. For one that

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import tune
 
-from harness.attempt import Ended, Order, TrainerFactory, attempt, let_go
+from harness.attempt import Cramped, Ended, Order, TrainerFactory, attempt, let_go
 from harness.pool import Shape
 
 MESSAGE = "message"  # the one entry of a result that is ours
@@ -46,7 +46,7 @@ def trainable(trainer: TrainerFactory) -> type[tune.Trainable]:
         def step(self) -> dict[str, Any]:
             with output_to(Path(self._order.log)):
                 message = next(self._messages)
-            return {MESSAGE: message, "done": isinstance(message, Ended)}
+            return {MESSAGE: message, "done": isinstance(message, Ended | Cramped)}
 
         def cleanup(self) -> None:
             self._messages.close()

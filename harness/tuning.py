@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from harness.attempt import Listener, Order, hear
+from harness.attempt import Cramped, Listener, Order, hear
 from harness.queues import Queues
 from harness.search import Search
 from harness.trainable import MESSAGE, ORDER, SHAPE
@@ -35,6 +35,7 @@ class Sweep:
     queues: Queues  # of what the search suggests
     listener: Listener
     order: Callable[[TrialSpec, Shape], Order]
+    larger: Callable[[TrialSpec, float], Shape]  # of a trial that asks for so much of a GPU
     stop: Callable[[], str | None]
     trials: dict[str, TrialSpec] = field(default_factory=dict)  # Tune's id → trial
     error: BaseException | None = None  # the first one; Tune would wrap it in text, so it is kept and raised afterwards
@@ -85,8 +86,10 @@ class Hearer(tune.Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         with self._sweep.keeping_the_error():
-            trial = self._sweep.trials[trial_id]
-            return not self._sweep.over and hear(trial, result[MESSAGE], self._sweep.search, self._sweep.listener)
+            trial, message = self._sweep.trials[trial_id], result[MESSAGE]
+            if isinstance(message, Cramped):
+                self._sweep.queues.again(trial, self._sweep.larger(trial, message.gpus))
+            return not self._sweep.over and hear(trial, message, self._sweep.search, self._sweep.listener)
         return True
 
     def stop_all(self) -> bool:

@@ -12,8 +12,20 @@ import pytest
 import torch
 
 from harness import memory
-from harness.attempt import Ended, Noted, Order, Started, TrainerFactory, attempt, lejepa_trainer, order
-from harness.memory import MeasurementError, out_of_memory, peak_bytes, rehearse, shape, share, tensors_part
+from harness.attempt import Cramped, Ended, Noted, Order, Started, TrainerFactory, attempt, lejepa_trainer, order
+from harness.executors import LocalExecutor
+from harness.memory import (
+    MeasurementError,
+    larger_part,
+    out_of_memory,
+    peak_bytes,
+    rehearse,
+    shape,
+    share,
+    tensors_part,
+)
+from harness.search import Enumerated
+from harness.spec import Pool
 from harness.trials import TrialSpec
 from lejepa.config import TrainConfig
 from lejepa.telemetry import peak_memory
@@ -251,6 +263,15 @@ def test_a_trial_on_a_part_of_a_gpu_leaves_the_rest_to_its_neighbours(
     assert limits == [0.25]
 
 
+def test_a_larger_part_is_that_of_half_as_many_trials() -> None:
+    assert [larger_part(1 / n) for n in (8, 7, 4, 3, 2)] == [0.25, 0.3333, 0.5, 1, 1]
+    assert larger_part(0.1428) == 0.3333  # as Ray counts a seventh
+    part, times = 0.01, 0
+    while part < 1:
+        part, times = larger_part(part), times + 1
+    assert (part, times) == (1, 6)
+
+
 def test_the_part_for_tensors_is_the_granted_one_without_what_cuda_takes_itself() -> None:
     assert tensors_part(1, 80 * 10**9) == tensors_part(2, 80 * 10**9) == 1
     assert 0.24 < tensors_part(0.25, 80 * 10**9) < 0.25
@@ -338,10 +359,6 @@ def test_a_floor_trains_nothing_that_could_be_cut(tmp_path: Path) -> None:
 
 
 def test_the_listener_hears_of_it_and_of_every_epoch_once(tmp_path: Path) -> None:
-    from harness.executors import LocalExecutor
-    from harness.search import Enumerated
-    from harness.spec import Pool
-
     diary, asked = Diary(), trial(4)
     with LocalExecutor(Pool(cpus=1), tight(needs=2)) as executor:
         executor.run(Enumerated([asked]), diary, tmp_path)
@@ -350,6 +367,54 @@ def test_the_listener_hears_of_it_and_of_every_epoch_once(tmp_path: Path) -> Non
         ("started", 4, 0), ("epoch", 4, 1), ("note", 4), ("started", 4, 1), ("epoch", 4, 2), ("epoch", 4, 3),
         ("finished", 4),
     ]  # fmt: skip
+
+
+def test_a_part_of_a_gpu_that_is_too_small_is_asked_to_be_larger_and_no_batch_is_cut(tmp_path: Path) -> None:
+    asked, trainer = trial(4, device="cuda"), tight(needs=2)
+    *told, last = attempt(order(asked, asked.config, 1, tmp_path, gpus=0.25), trainer)
+    assert [type(message) for message in told] == [Started, EpochReport]
+    assert isinstance(last, Cramped)
+    assert last.gpus == 0.5
+    assert "CUDA out of memory. Tried to allocate 2.00 GiB." in last.reason
+    assert trainer.built == [1]
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 1.0), ("cpu", 0.5)])
+def test_on_a_whole_gpu_or_on_the_cpu_batches_are_cut(tmp_path: Path, device: str, gpus: float) -> None:
+    asked, trainer = trial(4, device=device), tight(needs=2)
+    messages = list(attempt(order(asked, asked.config, 1, tmp_path, gpus=gpus), trainer))
+    assert trainer.built == [1, 2]
+    assert messages[-1].state == "finished"
+
+
+@pytest.mark.parametrize(("fits_in", "parts", "end"), [(0.5, [1, 1], "finished"), (1.0, [1, 1, 1], "finished"),
+                                                       (9.0, [1, 1, 1, 2], "failed")])  # fmt: skip
+def test_one_trial_after_the_other_grows_until_it_has_a_whole_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits_in: float, parts: list[int], end: str
+) -> None:
+    granted: list[float] = []
+    monkeypatch.setattr("harness.attempt.limit", granted.append)
+
+    class Packed(Tight):
+        built: ClassVar[list[int]] = []
+
+        def __iter__(self) -> Iterator[EpochReport]:
+            for report in FakeTrainer.__iter__(self):
+                yield report
+                if granted[-1] < fits_in:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    diary = Diary()
+    LocalExecutor(Pool(gpus=0.25), Packed).run(Enumerated([trial(4, epochs=9)]), diary, tmp_path)
+    assert granted == [0.25, 0.5, 1.0][: min(3, len(parts))]
+    assert Packed.built == parts
+    ends = diary.ends[4]
+    assert [state for state, _ in ends] == ["interrupted"] * (len(granted) - 1) + [end]
+    assert ends[0][1]["reason"].endswith("goes on with 0.5 of a GPU")
+    assert "in 2 parts" in ends[-1][1].get("reason", "in 2 parts")
+    if end == "finished":
+        assert sorted(diary.reports[4]) == list(range(1, 10))
+        assert "accumulate" not in ends[-1][1]["info"]
 
 
 class RunsOutOnce:

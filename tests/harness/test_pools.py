@@ -2,12 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray import cloudpickle
 
 from harness import executors
@@ -19,6 +20,7 @@ from harness.search import Enumerated
 from harness.spec import Pool, SpecError, SweepSpec, load_sweep
 from harness.trials import TrialSpec
 from lejepa.config import TrainConfig
+from lejepa.trainer import EpochReport
 from tests.harness.fake import Diary, Fake, FakeTrainer, trial
 
 GIB = 2**30
@@ -239,6 +241,20 @@ def test_measured_trials_follow_those_of_their_own_shape() -> None:
     assert sizes == [8, 8, 16, 16]
 
 
+def test_a_trial_that_is_to_start_again_does_so_in_its_other_shape_and_nothing_is_over_before() -> None:
+    where = placement(sweep(pool={"gpus": 0.5, "max_concurrent": 2}))
+    waiting = Queues(Enumerated([small(0)]), where, {"pool": 1}, {"CPU": 4, "GPU": 1}, lambda one: Shape(1, 0.5, 1),
+                     lambda one, reason: None)  # fmt: skip
+    first = waiting.next()
+    assert first is not None
+    assert not waiting.exhausted, "it may turn out that half a GPU is too small"
+    waiting.again(first[0], Shape(1, 1, 1))
+    assert waiting.next() is None, "it still runs"
+    waiting.ended(first[0])
+    assert waiting.next() == (first[0], Shape(1, 1, 1))
+    assert waiting.exhausted, "a whole GPU is the most"
+
+
 # -- on Ray -----------------------------------------------------------------------------------------------------------
 
 
@@ -268,15 +284,15 @@ def ran(where: Pool | Placement, trials: list[TrialSpec], folder: Path, **fake: 
 @pytest.mark.usefixtures("ray_on_two_cpus")
 def test_two_pools_run_beside_each_other_and_each_has_its_own_workers(tmp_path: Path) -> None:
     where = two({"max_concurrent": 1}, {"gpus": 0.5, "max_concurrent": 1})
-    trials = [*map(small, range(6)), *map(big, range(6, 12))]
-    diary = ran(where, trials, tmp_path, seconds=0.1, waits_for={0: 6, 6: 0})
+    trials = [*map(small, range(2)), *map(big, range(6, 8))]
+    diary = ran(where, trials, tmp_path, waits_for={0: 6, 6: 0})
     assert diary.most_at_once == 2
     told = {seed: infos[0] for seed, infos in diary.info.items()}
-    assert {told[seed]["device"] for seed in range(6)} == {"cpu"}
-    assert {told[seed]["device"] for seed in range(6, 12)} == {"cuda"}
-    assert {told[seed]["sees"] for seed in range(6)} == {""}
-    assert {told[seed]["sees"] for seed in range(6, 12)} <= {"0", "1"}
-    pids = [{told[seed]["pid"] for seed in seeds} for seeds in (range(6), range(6, 12))]
+    assert {told[seed]["device"] for seed in range(2)} == {"cpu"}
+    assert {told[seed]["device"] for seed in range(6, 8)} == {"cuda"}
+    assert {told[seed]["sees"] for seed in range(2)} == {""}
+    assert {told[seed]["sees"] for seed in range(6, 8)} <= {"0", "1"}
+    pids = [{told[seed]["pid"] for seed in seeds} for seeds in (range(2), range(6, 8))]
     assert not pids[0] & pids[1]
 
 
@@ -317,6 +333,46 @@ def test_memory_is_measured_and_trials_are_packed_by_it(tmp_path: Path, monkeypa
     assert {diary.info[seed][0]["sees"] for seed in (0, 1)} == {"0"}
     assert diary.state(2) == "failed", "it fits on no GPU, and the others go on"
     assert "a trial takes 107.37 GB" in diary.ends[2][0][1]["traceback"]
+
+
+class SqueezedTrainer(FakeTrainer):
+    """Takes a quarter of a GPU, whatever was measured: with less it runs out of memory after its next epoch."""
+
+    def __iter__(self) -> Iterator[EpochReport]:
+        for report in super().__iter__():
+            yield report
+            if self.info["gpus"] < 0.25:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@dataclass(frozen=True)
+class Squeezed(Fake):
+    def __call__(self, config: TrainConfig, checkpoints: Path) -> FakeTrainer:
+        import ray
+
+        trainer = SqueezedTrainer(self, config, checkpoints)
+        trainer.info["gpus"] = ray.get_runtime_context().get_assigned_resources()["GPU"]
+        trainer.info["parts"] = config.accumulate
+        return trainer
+
+
+@pytest.mark.usefixtures("ray_on_two_cpus")
+def test_trials_that_were_packed_too_tightly_go_on_in_a_larger_part_and_others_start_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "gpu_bytes", lambda pool: 80 * GIB)
+    monkeypatch.setattr("harness.memory.peak_bytes", lambda config: config.data.size * GIB)
+    diary, trials = Diary(), [small(seed) for seed in range(4)]  # of 8 GiB, they say
+    with RayExecutor(Pool(gpus=1, memory="measured", max_concurrent=1), Squeezed()) as executor:
+        executor.run(Enumerated(trials), diary, tmp_path)
+    told = [line for line in diary.lines if line[0] != "epoch"]
+    assert told[:4] == [("started", 0, 0), ("interrupted", 0), ("started", 0, 1), ("finished", 0)]
+    assert [info["gpus"] for info in diary.info[0]] == [0.125, 0.25]
+    assert "out of memory (CUDA out of memory.)" in diary.ends[0][0][1]["reason"]
+    for seed in (1, 2, 3):
+        assert [info["gpus"] for info in diary.info[seed]] == [0.25], "what takes as much memory starts there"
+    assert {info["parts"] for infos in diary.info.values() for info in infos} == {1}, "no batch was cut"
+    assert all(sorted(reports) == [1, 2, 3] for reports in diary.reports.values())
 
 
 def test_a_trial_that_its_pool_cannot_take_fails_and_the_others_go_on(tmp_path: Path) -> None:
