@@ -38,6 +38,8 @@ def describe(spec: SweepSpec, executor: str, command: Sequence[str]) -> dict[str
         "gpus": gpus(),
         "executor": executor,
         "pool": spec.pool.model_dump(mode="json"),
+        "pools": {name: pool.model_dump(mode="json") for name, pool in spec.pools.items()},
+        "cluster": spec.cluster.address,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ def made(
     """A new folder in which all is written down that is decided before the first trial, under the driver's lock.
 
     It is made under another name and renamed: a driver that dies leaves a folder that can be resumed, or none. Raises
-    Refused where it exists or cannot be made. A PoolError in the body takes the folder away again.
+    Refused where it exists or cannot be made. A PoolError in the body takes the folder away again, if there is no epoch
+    in it.
     """
     with ExitStack() as stack:
         try:
@@ -56,7 +57,7 @@ def made(
             ledger = stack.enter_context(Ledger(folder / "ledger.db"))
         except (LedgerError, Locked, OSError) as error:
             raise Refused(str(error)) from error
-        stack.enter_context(_gone_after(PoolError, folder))
+        stack.enter_context(_gone_after(PoolError, folder, lambda: not ledger.epochs()))
         yield ledger
 
 
@@ -84,11 +85,12 @@ def opened(folder: Path) -> Iterator[tuple[SweepSpec, Ledger]]:
 
 
 @contextmanager
-def _gone_after(kind: type[Exception], folder: Path) -> Iterator[None]:
+def _gone_after(kind: type[Exception], folder: Path, worthless: Callable[[], bool] = lambda: True) -> Iterator[None]:
     try:
         yield
     except kind:
-        shutil.rmtree(folder, ignore_errors=True)
+        if worthless():
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -1,8 +1,8 @@
 """Trials that an earlier sweep has finished are taken from its ledger instead of being trained again.
 
 Only what would come out the same: the same key (config, seed, data, length) under the same trainer code, torch version,
-kind of device, threads and ranks. What is taken is told like an attempt, so that ledger, early stopping and budgets see
-no difference; `reused` in the trial's last event says where it comes from.
+kind of device, threads and ranks, each batch in the parts that the config says. What is taken is told like an attempt,
+so that ledger, early stopping and budgets see no difference; `reused` in the trial's last event says where it is from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.attempt import Ended, Listener, Started, hear
 from harness.ledger import Ledger, LedgerError
-from harness.pool import granted
+from harness.pool import PoolError, granted
 from harness.search import Search
 from harness.trials import code_hash
 
@@ -46,6 +46,8 @@ class Library:
             rows = ledger.epochs(trial.key)
         info = ended.get("info") or {}
         if _kind(info) != _kind(here) or any(info.get(name) != here[name] for name in _UNCHANGED):
+            return None
+        if info.get("accumulate", trial.config.accumulate) != trial.config.accumulate:  # memory ran out: other rounding
             return None
         if [row.epoch for row in rows] != list(range(1, trial.length + 1)) or (trial.reads_test and not ended["test"]):
             return None
@@ -94,7 +96,10 @@ class Reusing:
 
     def suggest(self) -> TrialSpec | None:
         while (trial := self._search.suggest()) is not None:
-            messages = self._source.messages(trial, self._here(trial))
+            try:
+                messages = self._source.messages(trial, self._here(trial))
+            except PoolError:  # who runs it will refuse it, and say so with the trial
+                return trial
             if messages is None:
                 return trial
             any(hear(trial, message, self._search, self._listener) for message in messages)
@@ -112,7 +117,7 @@ class Reusing:
 
 
 def conditions(trial: TrialSpec, where: Placement) -> dict[str, Any]:
-    """What a trainer of the trial would tell of where it runs, in a place of its pool."""
+    """What a trainer of the trial would tell of where it runs, in a place of its pool. PoolError: no place takes it."""
     import torch
 
     pool = where.pool_of(trial.config, trial.arm)

@@ -35,8 +35,18 @@ def test_the_description_is_json_and_names_code_packages_and_machine() -> None:
     assert {"torch", "ray", "optuna", "mlflow"} <= described["packages"].keys()
     assert (described["executor"], described["command"]) == ("local", ["harness", "run"])
     assert described["pool"] == {"cpus": 1, "gpus": 0.0, "ranks": 1, "max_concurrent": 3}
+    assert (described["pools"], described["cluster"]) == ({}, "local")
     assert described["cpu"]
     assert described["memory_gib"] > 0
+
+
+def test_each_of_several_pools_is_told_with_what_a_trial_gets_there() -> None:
+    pools = {"small": {"max_concurrent": 2}, "big": {"cpus": 4, "gpus": 1, "max_concurrent": 1, "memory": "2 GiB"}}
+    spec = SweepSpec.model_validate({"name": "a", "pools": pools, "cluster": {"address": "auto"}})
+    described = json.loads(json.dumps(environment.describe(spec, "ray", [])))
+    assert described["pools"]["small"] == {"cpus": 1, "gpus": 0.0, "ranks": 1, "max_concurrent": 2}
+    assert described["pools"]["big"]["memory"] == 2 * 2**30
+    assert (described["pool"]["max_concurrent"], described["cluster"]) == (3, "auto")
 
 
 def test_a_worktree_is_clean_until_a_tracked_file_changes(clone: Path) -> None:

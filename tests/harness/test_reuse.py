@@ -3,16 +3,24 @@
 import shutil
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.folder import made
 from harness.ledger import Ledger
+from harness.plan import data_name
+from harness.pool import PoolError, alone
+from harness.reuse import Library, Reusing, conditions
 from harness.run import Refused, run_sweep
-from harness.spec import SweepSpec
+from harness.search import Enumerated
+from harness.spec import Pool, SweepSpec
+from harness.trials import enumerate_trials
 from lejepa.config import TrainConfig
-from tests.harness.fake import Fake, FakeTrainer
+from tests.harness.fake import Diary, Fake, FakeTrainer, trial
+from tests.harness.test_extend import NoMirror
 
 SPEC: dict[str, Any] = {
     "name": "first",
@@ -28,6 +36,13 @@ SEARCH: dict[str, Any] = {
     "search": {"sampler": "random", "trials": 6},
     "confirm": {"top": 1, "seeds": [5, 6]},
 }
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for sweeps that nobody mirrors."""
+    monkeypatch.setattr("harness.drive.MirrorThread", lambda *_: NoMirror())
+    return tmp_path
 
 
 class Counting(Fake):
@@ -97,6 +112,7 @@ def test_early_stopping_sees_reused_trials_as_it_sees_others(runs: Path) -> None
         "UPDATE events SET payload = replace(payload, '\"threads\":1', '\"threads\":2')",
         'UPDATE events SET payload = replace(payload, \'"device":"cpu"\', \'"device":"A GPU"\')',
         'UPDATE events SET payload = replace(payload, \'"torch":"\', \'"torch":"0\')',
+        'UPDATE events SET payload = replace(payload, \'"threads":1\', \'"threads":1,"accumulate":2\')',
         "DELETE FROM epochs WHERE epoch = 2",
         "DELETE FROM events WHERE kind = 'finished'",
         "UPDATE events SET payload = json_set(payload, '$.test', json('{}')) WHERE kind = 'finished'",
@@ -109,6 +125,32 @@ def test_what_was_trained_under_other_conditions_is_trained_again(runs: Path, sq
         assert db.execute(sql).rowcount > 0
     db.close()
     assert len(run(runs, "second", SPEC, runs / "first")) == 4
+
+
+def test_a_trial_that_its_pool_cannot_take_is_left_to_be_refused_and_ends_no_sweep(tmp_path: Path) -> None:
+    where = alone(Pool(cpus=2, ranks=2))
+    odd, even, diary = trial(0, batch_size=63), trial(1, batch_size=64), Diary()
+    with pytest.raises(PoolError):
+        conditions(odd, where)
+    search = Reusing(Enumerated([odd, even]), Library({}), diary, partial(conditions, where=where))
+    assert search.suggest() == odd
+    assert search.suggest() == even
+
+
+def test_a_folder_goes_with_a_pool_that_cannot_be_had_only_while_nothing_is_trained(tmp_path: Path) -> None:
+    spec = SweepSpec.model_validate({**SPEC, "name": "a"})
+    trials = enumerate_trials(spec, data_name)
+
+    def driven(folder: Path, epochs: int) -> None:
+        with made(folder, spec, {"command": []}, trials) as ledger:
+            for epoch in range(epochs):
+                ledger.add_epoch(trials[0].key, epoch + 1, {}, {})
+            raise PoolError
+
+    for epochs in (0, 1):
+        with pytest.raises(PoolError):
+            driven(tmp_path / str(epochs), epochs)
+        assert (tmp_path / str(epochs)).exists() == bool(epochs)
 
 
 def test_a_folder_without_a_sweep_is_refused_before_anything_is_made(runs: Path) -> None:
