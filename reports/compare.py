@@ -17,7 +17,7 @@ from reports.pairing import MARKS, Pair, Pairing, pair_up
 from reports.render import write
 from reports.report import Report
 from reports.sections import card as cards
-from reports.sections import compared_card, differs, factor, gate
+from reports.sections import compared_card, differs, factor, gate, question
 from reports.sections.compared_card import difference_text, pair_keys, raw
 from reports.sections.reproduce import folder_text
 from reports.wording import count, difference_unit, listing, name_text, short_name, unit
@@ -143,7 +143,8 @@ def _marked(value: Value, mark: str) -> Value:
 def _answers(pairing: Pairing, names: tuple[str, str]) -> Section:
     """Each sweep's own card, in a line."""
     rows = []
-    for name, study in zip(names, (pairing.a, pairing.b), strict=True):
+    for name, either in zip(names, (pairing.a, pairing.b), strict=True):
+        study = question.focused(either)
         checks = gate.gate(study)
         own = cards.card(study, checks)
         tally = [f"{sum(check.result == r for check in checks)} {r}" for r in (gate.PASS, gate.WARN, gate.FAIL)]

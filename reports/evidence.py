@@ -143,6 +143,7 @@ class Study:
     arms: list[Arm]
     colours: dict[str, int] = field(default_factory=dict)  # arm → place in the palette
     focus: "Contrast | None" = None  # decides the sweep's question, where that is not one of arms
+    together: tuple[Cell, ...] = ()  # decide it, where that is no question of two: there is no primary contrast then
     labels: str = ""  # val/… that selects, or would with labels
     label_free: bool = False
 
@@ -214,7 +215,7 @@ class Study:
     @cached_property
     def primary(self) -> Contrast | None:
         """Between two arms where there are two, else between the two best cells (on validation) of the only one."""
-        if self.focus is not None:
+        if self.focus is not None or self.together:
             return self.focus
         lead = self.leads
         if lead is None or lead.selected is None:

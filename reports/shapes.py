@@ -56,11 +56,6 @@ def _peak(x: Floats, y: Floats) -> float:
     return float(x[i]) if bend == 0 else float((left * (x[i] + x[i + 1]) - right * (x[i - 1] + x[i])) / (2 * -bend))
 
 
-def optimum(line: Line) -> st.Estimate:
-    """log10 of the best x with its interval over seeds."""
-    return st.mean_interval(peaks(line))
-
-
 def near_best(values: Mapping[float, float], within: float) -> list[float]:
     """The x, around the best without a break, at which a column of single numbers is within so much of its best."""
     xs = sorted(values)
@@ -78,10 +73,10 @@ def optimum_verdict(line: Line, found: st.Estimate, published: Sequence[float]) 
     return HOLDS if found.high - found.low < whole / 2 else OPEN
 
 
-def slope(along: Sequence[float], lines: Sequence[Line]) -> st.Estimate:
-    """Of log best x on log `along`, least squares in every seed, with its interval over seeds."""
+def slopes(along: Sequence[float], lines: Sequence[Line]) -> Floats:
+    """Of log best x on log `along`, by least squares, one for every seed."""
     at = np.log10(along) - np.log10(along).mean()
-    return st.mean_interval(at @ np.stack([peaks(line) for line in lines]) / (at @ at))
+    return np.asarray(at @ np.stack([peaks(line) for line in lines]) / (at @ at))
 
 
 def published_slope(best: Mapping[float, float]) -> float:
@@ -105,9 +100,9 @@ def slope_verdict(found: st.Estimate, published: float, lines: Sequence[Line]) -
 # -- how a line runs --------------------------------------------------------------------------------------------------
 
 
-def change(lines: Sequence[Line]) -> st.Estimate:
+def changes(lines: Sequence[Line]) -> Floats:
     """From the first to the last x along the least-squares line over their ranks, mean over the lines, by seed."""
-    return st.mean_interval(np.mean([_change(line.scores) for line in lines], axis=0))
+    return np.asarray(np.mean([_change(line.scores) for line in lines], axis=0))
 
 
 def _change(scores: Floats) -> Floats:
@@ -141,9 +136,9 @@ def monotone_verdict(found: st.Estimate, contrary: Sequence[tuple[Any, Any]], to
     return OPEN
 
 
-def shortfalls(line: Line, best: int) -> list[st.Estimate]:
+def shortfalls(line: Line, best: int) -> list[Floats]:
     """Of every x against the best one, paired by seed: 0 is as good, positive is worse."""
-    return [st.mean_interval(line.scores[best] - scores) for scores in line.scores]
+    return [line.scores[best] - scores for scores in line.scores]
 
 
 def plateau_verdict(lost: Sequence[st.Estimate], tolerance: float) -> str:
@@ -154,23 +149,13 @@ def plateau_verdict(lost: Sequence[st.Estimate], tolerance: float) -> str:
     return HOLDS if inside and all(inside) else OPEN
 
 
-@dataclass(frozen=True)
-class Saturation:
-    rise: st.Estimate  # from the first to the last x
-    last: st.Estimate  # from the last but one
+def rises(lines: Sequence[Line], start: int = 0) -> Floats:
+    """From the x at `start` to the last one: means over the lines, by seed."""
+    return np.asarray(np.mean([line.scores[-1] - line.scores[start] for line in lines], axis=0))
 
 
-def saturation(lines: Sequence[Line]) -> Saturation:
-    """Means over the lines, by seed."""
-    rise = np.mean([line.scores[-1] - line.scores[0] for line in lines], axis=0)
-    return Saturation(
-        st.mean_interval(rise), st.mean_interval(np.mean([s.scores[-1] - s.scores[-2] for s in lines], 0))
-    )
-
-
-def saturation_verdict(found: Saturation, tolerance: float) -> str:
-    """Rises at first, and at the end by no more than the tolerance."""
-    rise, last = found.rise, found.last
+def saturation_verdict(rise: st.Estimate, last: st.Estimate, tolerance: float) -> str:
+    """rise: from the first x to the last; last: from the last but one, which must be no more than the tolerance."""
     if rise.low is None or rise.high is None or last.low is None or last.high is None:
         return OPEN
     if last.low > tolerance or rise.high <= 0:

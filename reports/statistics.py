@@ -3,7 +3,7 @@
 Verdicts are here; what they rest on is one file a subject: intervals, significance, ranking, tuning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,8 +44,8 @@ __all__ = [
     "ALPHA", "APPROXIMATE", "DECIDED", "EQUIVALENT", "INVALID", "LEANING", "LEVEL", "REFUSED", "RESAMPLES", "UNDECIDED",
     "Estimate", "Significance", "TuningCurve", "crossings", "expected_best", "groups", "holm", "iqm", "mean_interval",
     "paired_interval", "pairs_for_significance", "pairs_needed", "plateau", "probability_greater", "rank_intervals",
-    "rate_interval", "sign_flip_p", "significance", "smallest_p", "spearman", "standard_error", "tuning_curve",
-    "tuning_curve_allowed", "verdict",
+    "rate_interval", "seeds_needed", "sign_flip_p", "significance", "smallest_p", "spearman", "standard_error",
+    "tuning_curve", "tuning_curve_allowed", "verdict",
 ]  # fmt: skip
 
 POWER = 0.8  # of a proposed number of seeds
@@ -88,19 +88,24 @@ def plateau(means: Sequence[float], best_error: float, best: int) -> tuple[int, 
 
 
 def pairs_needed(differences: ArrayLike, rope: float, most: int = 100) -> int | None:
-    """How many pairs would make the verdict decided or equivalent, four times out of five, if mean and spread are what
-    they seem (with the margin that a power of 80 % needs).
+    """How many pairs would make the verdict decided or equivalent: see `seeds_needed`."""
+    return seeds_needed(differences, lambda found: verdict(found, rope) in (DECIDED, EQUIVALENT), most)
 
-    None where `most` would not be enough, or where fewer than two pairs show no spread. A forecast, not a promise.
+
+def seeds_needed(values: ArrayLike, settled: Callable[[Estimate], bool], most: int = 100) -> int | None:
+    """How many values would have a mean whose interval is `settled`, four times out of five, if mean and spread are
+    what they seem (with the margin that a power of 80 % needs).
+
+    None where `most` would not be enough, or where fewer than two values show no spread. A forecast, not a promise.
     """
-    x = np.asarray(differences, dtype=float)
+    x = np.asarray(values, dtype=float)
     if len(x) < 2:
         return None
     mean, spread = float(x.mean()), float(x.std(ddof=1))
     for n in range(len(x) + 1, most + 1):
         t, margin = stats.t.ppf([(1 + LEVEL) / 2, POWER], n - 1)
         half = float(t * _widening(n) + margin) * spread / np.sqrt(n)
-        if verdict(Estimate(mean, mean - half, mean + half, n, "Student t"), rope) in (DECIDED, EQUIVALENT):
+        if settled(Estimate(mean, mean - half, mean + half, n, "Student t")):
             return n
     return None
 

@@ -9,7 +9,7 @@ from reports.figures.dots import said
 from reports.figures.hover import hover
 from reports.figures.palette import INK, MUTED, PAPER, colour_of, marker_of
 from reports.statistics import Estimate
-from reports.wording import short_name
+from reports.wording import minus, short_name
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,25 @@ def twins(text: Text, cells: Sequence[Twin], x_label: str, y_label: str) -> Figu
             axes.axline((published[0], published[0]), slope=1, color=MUTED, lw=1, ls=(0, (5, 2)), label="equal")
         axes.set(xlabel=x_label, ylabel=y_label)
         legend(axes)
+        return finish(canvas, text)
+
+
+def against(
+    text: Text, estimate: Estimate, values: Sequence[float], marks: Sequence[tuple[float, str]], x_label: str
+) -> Figure:
+    """One number by seed, with its interval, and named lines that it is held against."""
+    with canvas_of((4.8, 1.55)) as (canvas, axes):
+        for place, (x, label) in enumerate(marks):
+            axes.axvline(x, color=MUTED, lw=1, ls=("-", (0, (5, 2)), (0, (1, 1.5)))[place % 3])
+            axes.annotate(label, (x, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+                          ha="center", va="bottom", fontsize=8.5, color=MUTED)  # fmt: skip
+        seeds = axes.scatter(values, [0.28] * len(values), s=16, color=MUTED, alpha=0.6, lw=0, zorder=3)
+        hover(seeds, [f"one seed · {minus(f'{value:.3g}')}" for value in values])
+        if estimate.low is not None and estimate.high is not None:
+            axes.hlines(0, estimate.low, estimate.high, color=INK, lw=2.4, zorder=4)
+        hover(axes.plot(estimate.mean, 0, "o", color=INK, ms=8, zorder=5)[0], [said(estimate)])
+        axes.set(ylim=(-0.6, 0.65), yticks=[], xlabel=x_label)
+        axes.spines["left"].set_visible(False)
         return finish(canvas, text)
 
 

@@ -1,16 +1,15 @@
 """The decision card: question, answer in one sentence, effect, strength, cost, what would change it, what next."""
 
-import shlex
-
 from reports import figures
 from reports import statistics as st
 from reports.content import Card, Figure
 from reports.evidence import Arm, Cell, Contrast, Study
-from reports.sections import paper, question
+from reports.sections import next_sweep, paper_card, paper_next, question
 from reports.sections.factor import raw_frame
 from reports.sections.gate import WARN, Check, failures
 from reports.sections.lambda_ import LAMBDA, Plateau, plateau, sweeps_lambda
-from reports.sections.reproduce import folder_text
+from reports.sections.next_sweep import MOST_SEEDS
+from reports.sections.paper_card import Verdict
 from reports.wording import (
     amount,
     count,
@@ -32,27 +31,37 @@ _NOTES = {
     st.UNDECIDED: "the evidence allows no conclusion",
     st.INVALID: "a check of the validity gate failed: no conclusion may be drawn",
 }
-_MOST_SEEDS = 50  # beyond this, more seeds are no sensible next step
 
 
 def card(study: Study, checks: list[Check]) -> Card:
     failed = failures(checks)
-    strength = st.INVALID if failed else study.primary.verdict if study.primary else st.UNDECIDED
-    command, note = _next(study, checks, strength)
-    note_of_strength = _NOTES[strength]
-    if strength == st.UNDECIDED and study.primary is None:
-        note_of_strength = "there are no two results to compare"
+    of_paper = paper_card.verdicts(study) if study.together else []
+    strength, note = _strength(study, of_paper)
+    if failed:
+        strength, note = st.INVALID, _NOTES[st.INVALID]
+    command, why = next_sweep.unfinished(study, checks) or (
+        paper_next.propose(study, of_paper) if of_paper else next_sweep.of_contrast(study, strength)
+    )
     return Card(
         question=name_text(str(study.sweep.spec.get("question") or f"What does the sweep {study.sweep.name} show?")),
         answer=answer(study, strength, failed),
         strength=strength,
-        strength_note=note_of_strength,
-        facts=[*_effect(study), ("Cost", _cost(study), ())],
-        changes=_changes(study, checks, strength),
+        strength_note=note,
+        facts=[*(paper_card.facts(of_paper) if of_paper else _effect(study)), ("Cost", _cost(study), ())],
+        changes=_changes(study, checks, strength, of_paper),
         command=command,
-        command_note=note,
-        figure=_figure(study),
+        command_note=why,
+        figure=paper_card.figure(study, of_paper) if of_paper else _figure(study),
     )
+
+
+def _strength(study: Study, of_paper: list[Verdict]) -> tuple[str, str]:
+    if of_paper:
+        found = paper_card.strength(of_paper)
+        return found, paper_card.NOTES[found]
+    if study.primary is None:
+        return st.UNDECIDED, "there are no two results to compare"
+    return study.primary.verdict, _NOTES[study.primary.verdict]
 
 
 # -- the sentence -----------------------------------------------------------------------------------------------------
@@ -68,8 +77,7 @@ def answer(study: Study, strength: str, failed: list[Check]) -> str:
     if lead is None or lead.selected is None or lead.selected.estimate is None:
         return "No answer yet: no arm has finished."
     clauses = [_headline(study, lead, lead.selected), *_lambda_clauses(lead), *_contrast_clause(study, strength)]
-    said = question.answer(study) or "; ".join(clauses) + "."
-    return f"{shape} {said}" if (shape := paper.answer(study)) else said
+    return question.answer(study) or "; ".join(clauses) + "."
 
 
 def _headline(study: Study, arm: Arm, cell: Cell) -> str:
@@ -212,19 +220,20 @@ def _figure(study: Study) -> Figure | None:
 # -- what next --------------------------------------------------------------------------------------------------------
 
 
-def _changes(study: Study, checks: list[Check], strength: str) -> list[str]:
+def _changes(study: Study, checks: list[Check], strength: str, of_paper: list[Verdict]) -> list[str]:
     said = [f"{check.name}: {check.finding}." for check in failures(checks)]
+    said += paper_next.changes(of_paper)
     contrast = study.primary
     if strength in (st.UNDECIDED, st.LEANING) and contrast is not None:
-        needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope, _MOST_SEEDS)
+        needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope, MOST_SEEDS)
         said.append(
             f"More seeds: about {needed} pairs settle it four times out of five, if mean and spread are what they seem."
             if needed
             else "More seeds alone will hardly settle it: the difference lies near the edge of what matters, or varies "
-            f"too much for {_MOST_SEEDS} pairs." if len(contrast.differences) > 1
+            f"too much for {MOST_SEEDS} pairs." if len(contrast.differences) > 1
             else "More seeds: one has no spread, hence no interval."
         )  # fmt: skip
-    if strength in (st.DECIDED, st.EQUIVALENT):
+    if strength in (st.DECIDED, st.EQUIVALENT) and not of_paper:
         points = difference_unit(study.judge)
         said.append(
             f"Another idea of what matters: the verdict holds for a ROPE of ±{study.rope:g} {points}".rstrip() + "."
@@ -240,61 +249,6 @@ _LIMITING = {
     "Curves have settled": "Longer training",
     "Infeasible trials": "Stable settings for what diverged or collapsed",
 }
-
-
-def _next(study: Study, checks: list[Check], strength: str) -> tuple[str, str]:
-    """A command that can be pasted, with why and its price."""
-    folder = folder_text(study)
-    states = set(study.sweep.trials["state"])
-    if states & {"waiting", "running"}:
-        return f"harness resume {shlex.quote(folder)}", f"Finish what is planned{_price(study, _open_trials(study))}."
-    if "failed" in states:
-        key = study.sweep.trials.loc[study.sweep.trials["state"] == "failed", "key"].iloc[0]
-        where = shlex.quote(folder)
-        return f"harness show {key} --dir {where}", "See why a trial failed before anything is run again."
-    if [check for check in failures(checks)]:
-        return (
-            f"harness plan {shlex.quote(folder)}/sweep.yaml",
-            "Correct what failed in a copy of the sweep, then price it.",
-        )
-    used = sorted(study.evidence["seed"].dropna().astype(int).unique())
-    if strength in (st.UNDECIDED, st.LEANING) and study.primary is not None:
-        needed = st.pairs_needed(study.primary.differences.to_numpy(), study.rope, _MOST_SEEDS) or max(
-            10, len(used) * 2
-        )
-        why = "More seeds for the same question; those that are there are not trained again"
-        return _more_seeds(study, list(range(needed)), f"{needed}-seeds", why)
-    first = max(used, default=-1) + 1
-    return _more_seeds(
-        study, list(range(first, first + max(len(used), 5))), "fresh", "The same question on fresh seeds"
-    )
-
-
-def _more_seeds(study: Study, seeds: list[int], suffix: str, why: str) -> tuple[str, str]:
-    spec = study.sweep.spec
-    key = "confirm.seeds" if (study.sweep.trials["purpose"] == "confirm").any() and spec.get("confirm") else "seeds"
-    value = str(len(seeds)) if seeds == list(range(len(seeds))) else str(seeds).replace(" ", "")
-    name, folder = f"{study.sweep.name}-{suffix}"[:64], folder_text(study)
-    parts = ["harness", "run", f"{folder}/sweep.yaml", "--set", f"name={name}", "--set", f"{key}={value}"]
-    fresh = set(seeds) - set(study.evidence["seed"].dropna().astype(int))
-    if len(fresh) < len(seeds):
-        parts += ["--reuse", folder]
-    places = sum(1 for cell in study.cells if len(cell.rows))
-    return shlex.join(parts), f"{why}{_price(study, places * len(fresh))}."
-
-
-def _price(study: Study, trials: int) -> str:
-    done = study.evidence.drop_duplicates("key")
-    seconds = done.loc[done["state"] == "finished", "seconds"].mean()
-    known = seconds == seconds
-    return f": {count(trials, 'trial')}" + (
-        f", about {duration(trials * float(seconds))} of device time" if known else ""
-    )
-
-
-def _open_trials(study: Study) -> int:
-    trials = study.sweep.trials.drop_duplicates("key")
-    return int(trials["state"].isin(["waiting", "running"]).sum())
 
 
 def title(study: Study) -> str:

@@ -54,12 +54,14 @@ def _row(question: str, checks: Sequence[Check]) -> list[Value]:
 def _open(study: Study) -> list[list[Value]]:
     """Questions that the ledger cannot answer, with what it says about them."""
     rope = f"±{study.rope:g} {difference_unit(study.judge)}".strip()
-    declared = bool(study.sweep.spec.get("contrast"))
+    declared = "the sweep file declares its contrast" if study.sweep.spec.get("contrast") else (
+        "shapes and tolerances are the paper's, fixed before the sweep" if study.together
+        else "no contrast is declared: the default one was taken"
+    )  # fmt: skip
     verdicts = sum(max(0, len(arm.cells) - 1) for arm in study.arms) + max(0, len(study.arms) - 1)
     said = [
         ("Would you act on less than the ROPE?", f"{rope} in {study.judge_text} counts as no difference"),
-        ("Was the question asked before the results were seen?",
-         "the sweep file declares its contrast" if declared else "no contrast is declared: the default one was taken"),
+        ("Was the question asked before the results were seen?", declared),
         ("How many comparisons were looked at?",
          f"{count(verdicts, 'difference')} could be read off the tables beside the primary one"),
         ("Is your setting the one that was tried?", _setting(study)),

@@ -17,6 +17,7 @@ from reports.sections.gate_check import (
     all_keys,
     compared_arms,
     compared_cells,
+    shortly,
     who,
 )
 from reports.sections.gate_edges import edge, searched_edge
@@ -141,7 +142,7 @@ def _holes_text(holes: list[Cell]) -> str:
 
 
 def _within_one_encoder(study: Study) -> Check | None:
-    if study.asked is None:
+    if study.asked is None or study.together:
         return None
     encoders = {arm.encoder for arm in compared_arms(study)}
     names = [encoder_text(json.loads(e)) for e in sorted(encoders)]
@@ -165,7 +166,7 @@ def _same(study: Study, column: str, name: str, what: str) -> Check | None:
     per_cell = [frozenset(cell.rows[column]) for cell in cells]
     everything = study.evidence[column].nunique()
     if len(set(per_cell)) > 1:
-        return Check(name, FAIL, f"the {what} differs between {listing([who(c) for c in cells])}", all_keys(cells))
+        return Check(name, FAIL, f"the {what} differs between {shortly([who(c) for c in cells])}", all_keys(cells))
     if any(len(seen) > 1 for seen in per_cell) or everything > 1:
         return Check(
             name, WARN, f"{everything} different values of the {what} among the evidence trials", all_keys(cells)
@@ -197,7 +198,9 @@ def _seeds(study: Study) -> Check | None:
     if not cells:
         return None
     name, n = "Seeds", {who(cell): len(cell.finished) for cell in cells}
-    said = ", ".join(f"{who}: {k}" for who, k in n.items())
+    said = shortly([f"{who}: {k}" for who, k in n.items()])
+    if len(n) > 2 and len(set(n.values())) == 1:
+        said = f"{len(cells[0].finished)} in each of {len(n)} cells"
     if study.primary is not None and len(study.primary.differences) == 0:
         return Check(name, FAIL, f"no seed is shared, so nothing is paired ({said})", all_keys(cells))
     if len(set(n.values())) > 1 or (study.primary and len(study.primary.differences) < max(n.values())):
@@ -227,7 +230,8 @@ def _infeasible(study: Study) -> Check | None:
         return None
     diverged, collapsed = (sum(cell.count(what) for cell in trained) for what in ("diverged", "collapsed"))
     share = (diverged + collapsed) / total
-    bad = [cell for cell in compared if cell.count("diverged") or cell.count("collapsed")]
+    rivals = [] if study.together else compared  # in a table that is crossed a collapse is one of its cells
+    bad = [cell for cell in rivals if cell.count("diverged") or cell.count("collapsed")]
     found = f"{diverged} diverged and {collapsed} collapsed of {count(total, 'trial')} (controls left out)"
     searched = pd.concat([cell.searched for cell in trained])
     lost = int(searched["outcome"].isin(["diverged", "collapsed"]).sum())
@@ -291,7 +295,7 @@ def _settled(study: Study) -> Check | None:
     rising = {who: gain for who, gain in gains.items() if gain > study.rope}
     shown = rising or gains
     unit = difference_unit(study.labels)
-    said = listing([f"{who} {gain:+.2g} {unit}".strip() for who, gain in shown.items()])
+    said = shortly([f"{who} {gain:+.2g} {unit}".strip() for who, gain in shown.items()])
     finding = f"over the last fifth of the epochs: {said}"
     if rising:
         return Check("Curves have settled", WARN, f"still rising {finding}; longer training may change the order",
@@ -322,7 +326,7 @@ def _loss_and_probe(study: Study) -> Check | None:
         (apart if fell and worse else agree).append(f"{who(cell)}" + (f" (probe −{lost})" if fell and worse else ""))
     if apart:
         return Check("Training loss and probe agree", WARN,
-                     f"in the second half the loss falls and the probe gets worse: {listing(apart)}")  # fmt: skip
+                     f"in the second half the loss falls and the probe gets worse: {shortly(apart)}")  # fmt: skip
     if agree:
         return Check("Training loss and probe agree", PASS, "no falling loss with a worsening probe in the second half")
     return None

@@ -1,12 +1,13 @@
-"""A check of the validity gate, and the arms and cells that it is about: those of the primary contrast."""
+"""A check of the validity gate, and the arms and cells that it is about: those that decide the sweep's question."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.evidence import Arm, Cell, Study
-from reports.wording import name_text
+from reports.wording import listing, name_text
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
+_SHOWN = 6  # cells that a finding names
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ def compared_arms(study: Study) -> list[Arm]:
     """The arms of the primary contrast, in the encoder where it is drawn."""
     if study.leads is None:
         return []
+    if study.together:
+        names = {(cell.arm, cell.encoder) for cell in study.together}
+        return [arm for arm in study.arms if (arm.name, arm.encoder) in names]
     if study.asked is None:
         return [study.leads]
     inside = [arm for arm in study.within(study.leads.encoder) if arm.name in study.asked]
@@ -29,9 +33,16 @@ def compared_arms(study: Study) -> list[Arm]:
 
 
 def compared_cells(study: Study) -> list[Cell]:
+    if study.together:
+        return list(study.together)
     if study.primary is not None:
         return [study.primary.a, study.primary.b]
     return [arm.selected for arm in compared_arms(study) if arm.selected is not None]
+
+
+def shortly(said: Sequence[str]) -> str:
+    """The first few of what is said of many cells."""
+    return listing([*said[:_SHOWN], f"{len(said) - _SHOWN} more"] if len(said) > _SHOWN + 1 else said)
 
 
 def who(cell: Cell) -> str:

@@ -12,9 +12,11 @@ NEAR = 0.05  # of a searched range, on its own scale: so near its end a best val
 
 
 def edge(study: Study) -> Check | None:
-    """Whether the best value of a numeric factor is the smallest or largest tried; λ = 0 is a control, no edge."""
+    """Whether the best value of a numeric factor is the smallest or largest tried; λ = 0 is a control, no edge. None
+    where no best is sought: a table of the paper has its own range, and its shapes say where an optimum may lie beyond.
+    """
     lead = study.leads
-    if lead is None or lead.selected is None:
+    if lead is None or lead.selected is None or study.together:
         return None
     edges: list[str] = []
     inside: list[str] = []

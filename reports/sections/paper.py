@@ -49,13 +49,9 @@ def _published() -> Published:
     return load_published()
 
 
-def answer(study: Study) -> str | None:
-    """What became of the first shape of every table that names the sweep; None where none does."""
-    said = []
-    for table in _published().of_sweep(study.sweep.name):
-        found = paper_shapes.findings(study, table, paper_cells.comparisons(study, table))
-        said += [one.sentence for one in found[:1]]
-    return " ".join(said) or None
+def named(study: Study) -> tuple[PublishedTable, ...]:
+    """The tables that name the sweep."""
+    return _published().of_sweep(study.sweep.name)
 
 
 # -- the section ------------------------------------------------------------------------------------------------------

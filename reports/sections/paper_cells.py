@@ -47,6 +47,7 @@ class Comparison:
     values: pd.Series  # seed → ours, of the seeds that finished
     differences: tuple[Difference, ...]
     cost: str  # of a cell that was not attempted
+    hours: float | None = None  # the same, of one seed on a device
 
     @property
     def attempted(self) -> bool:
@@ -114,8 +115,8 @@ def _comparison(
     reached = [(mine, config) for mine, config in ours if metric is not None and reaches(cell, table, config)]
     tolerance = None if table.tolerance is None else table.tolerance.points
     if metric is None or not reached:
-        cost = "nothing in a trial measures it" if metric is None else _cost(study, table, cell, ours)
-        return Comparison(cell, tolerance, None, pd.Series(dtype=float), (), cost)
+        cost, hours = ("nothing in a trial measures it", None) if metric is None else _cost(study, table, cell, ours)
+        return Comparison(cell, tolerance, None, pd.Series(dtype=float), (), cost, hours)
     found = [(mine, differences(table, cell, config)) for mine, config in reached]
     mine, apart = min(found, key=lambda pair: len(pair[1]))
     if metric != metric_of(cell, table):
@@ -155,8 +156,8 @@ def _said(path: str, value: Any) -> str:
 
 def _cost(
     study: Study, table: PublishedTable, cell: PublishedCell, ours: Sequence[tuple[Cell, Mapping[str, Any]]]
-) -> str:
-    """From finished trainings that differ only in what costs no time; never from anything else."""
+) -> tuple[str, float | None]:
+    """From finished trainings that differ only in what costs no time; never from anything else. In words, in hours."""
     fixed = [axis for axis in table.axes if axis.name not in table.cost_neutral and (axis.paths or axis.choices)]
     alike = [
         (mine, config) for mine, config in ours
@@ -164,10 +165,11 @@ def _cost(
     ]  # fmt: skip
     seconds = [value for mine, _ in alike for value in mine.finished["seconds"] if np.isfinite(value)]
     if not seconds:
-        return "cost unknown"
+        return "cost unknown", None
     settings = [differences(table, cell, config) for _, config in alike]
     where = "this sweep's" if any(settings) else "the published"
-    return f"costs {np.median(seconds) / _SECONDS:.2g} device-hours a seed at {where} setting"
+    hours = float(np.median(seconds)) / _SECONDS
+    return f"costs {hours:.2g} device-hours a seed at {where} setting", hours
 
 
 # -- as a table --------------------------------------------------------------------------------------------------------

@@ -1,14 +1,31 @@
 """What is found of a shape, and the table of all that is found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from reports import statistics as st
 from reports.content import Table, Value, plain
 from reports.published import PublishedTable
-from reports.shapes import FAILS, HOLDS, OPEN
+from reports.shapes import FAILS, HOLDS, OPEN, Floats
 from reports.wording import minus
 
+SEEDS, RANGE, VALUES = "seeds", "range", "values"  # what an undecided shape lacks
+MOST_SEEDS = 50  # beyond this, more seeds are no sensible next sweep
+
 _TONES = {HOLDS: "pass", FAILS: "fail", OPEN: "muted"}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The number that a verdict rests on, by seed, and what it is held against."""
+
+    label: str
+    values: tuple[float, ...]
+    marks: tuple[tuple[float, str], ...]
+
+    @property
+    def estimate(self) -> st.Estimate:
+        return st.mean_interval(self.values)
 
 
 @dataclass(frozen=True)
@@ -23,6 +40,19 @@ class Finding:
     verdict: str
     sentence: str
     keys: tuple[str, ...]
+    quantity: Quantity | None = None
+    lack: str = ""  # of an undecided one: SEEDS | RANGE | VALUES
+    seeds: int | None = None  # so many would decide it, if mean and spread are what they seem
+
+    @property
+    def beyond(self) -> bool:
+        """Whether MOST_SEEDS would hardly decide it."""
+        return self.quantity is not None and len(self.quantity.values) > 1 and self.seeds is None
+
+
+def forecast(values: Floats, verdict: Callable[[st.Estimate], str]) -> int | None:
+    """Seeds that would decide a shape; None where MOST_SEEDS would not, or one seed shows no spread."""
+    return st.seeds_needed(values, lambda found: verdict(found) != OPEN, MOST_SEEDS)
 
 
 def shape_table(table: PublishedTable, found: Sequence[Finding], slug: str) -> Table:

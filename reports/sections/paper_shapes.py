@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from reports import shapes
 from reports import statistics as st
@@ -9,7 +10,7 @@ from reports.evidence import Study
 from reports.published import Axis, Name, PublishedTable, Shape
 from reports.sections import paper_whole
 from reports.sections.paper_cells import Comparison, two
-from reports.sections.paper_finding import Finding
+from reports.sections.paper_finding import RANGE, SEEDS, VALUES, Finding, Quantity, forecast
 from reports.sections.paper_lines import Placed, Run, placed, runs
 from reports.shapes import FAILS, HOLDS, OPEN, Line
 from reports.wording import count, listing, minus, number, value_text
@@ -66,8 +67,9 @@ def _moves(table: PublishedTable, shape: Shape, found: Sequence[Run]) -> list[Fi
         return []
     lines = [run.line for run in found]
     best = _best_of_paper(table, shape)
-    slope, published = shapes.slope(places, lines), shapes.published_slope(best)
-    verdict = shapes.slope_verdict(slope, published, lines)
+    slopes, published = shapes.slopes(places, lines), shapes.published_slope(best)
+    slope, judge = st.mean_interval(slopes), partial(shapes.slope_verdict, published=published, lines=lines)
+    verdict = judge(slope)
     x, along = table.axis(shape.axis).symbol, table.axis(shape.along).symbol
     listed = ", ".join(number(value) for value in best.values())
     told = f"slope {two(slope)} on log axes, n = {count(slope.n, 'seed')}"
@@ -80,7 +82,14 @@ def _moves(table: PublishedTable, shape: Shape, found: Sequence[Run]) -> list[Fi
     return [Finding(
         f"the best {x} grows with {along}", "", f"slope {published:.2f} ({listed} at {along} = "
         f"{', '.join(number(value) for value in best)})", told, slope.mean, verdict, said, _keys(found),
+        Quantity(f"slope of the best {x} on {along}, log axes", tuple(slopes), ((0.0, "none"), (published, "paper"))),
+        _lack(verdict, slope, any(line.edge for line in lines)), forecast(slopes, judge),
     )]  # fmt: skip
+
+
+def _lack(verdict: str, found: st.Estimate, at_edge: bool = False) -> str:
+    """What would decide an undecided shape: an optimum at the end of its grid needs a wider one first."""
+    return "" if verdict != OPEN else RANGE if at_edge and found.low is not None else SEEDS
 
 
 def _best_of_paper(table: PublishedTable, shape: Shape) -> dict[float, float]:
@@ -102,10 +111,12 @@ def _why_open(found: st.Estimate, lines: Sequence[Run], x: str, published: float
 
 
 def _optimum(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Finding:
-    x, found = table.axis(shape.axis).symbol, shapes.optimum(run.line)
+    x, peaks = table.axis(shape.axis).symbol, shapes.peaks(run.line)
+    found = st.mean_interval(peaks)
     known = {float(value): score for value, score in run.published.items() if isinstance(value, int | float)}
     near = shapes.near_best(known, reach) if known else []
-    verdict = shapes.optimum_verdict(run.line, found, near) if near else OPEN
+    judge = partial(shapes.optimum_verdict, run.line, published=near)
+    verdict = judge(found) if near else OPEN
     shown = number(float(f"{10**found.mean:.2g}"))
     if found.low is not None and found.high is not None:
         shown += f" [{10**found.low:.2g}, {10**found.high:.2g}]"
@@ -118,7 +129,12 @@ def _optimum(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Fin
         OPEN: _why_place_open(run, found, near),
     }[verdict]
     sentence = f"The best {x}{where} is {shown} (n = {count(found.n, 'seed')}), {reason}."
-    return Finding(f"where the best {x} is", run.text, published, shown, 10**found.mean, verdict, sentence, run.keys)
+    marks = tuple((math.log10(value), f"paper {number(value)}") for value in near[:1] + near[1:][-1:])
+    return Finding(
+        f"where the best {x} is", run.text, published, shown, 10**found.mean, verdict, sentence, run.keys,
+        Quantity(f"log10 of the best {x}{where}", tuple(peaks), marks),
+        _lack(verdict, found, bool(run.line.edge)) if near else VALUES, forecast(peaks, judge) if near else None,
+    )  # fmt: skip
 
 
 def _why_place_open(run: Run, found: st.Estimate, near: Sequence[float]) -> str:
@@ -137,12 +153,14 @@ def _span(values: Sequence[float]) -> str:
 
 def _plateau(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Finding:
     axis, line = table.axis(shape.axis), run.line
-    lost = shapes.shortfalls(line, run.best)
+    by_seed = shapes.shortfalls(line, run.best)
+    lost = [st.mean_interval(values) for values in by_seed]
     flat = _flat_in_paper(axis, run, reach)
     tested = [i for i, x in enumerate(line.xs) if x in flat and i != run.best]
     verdict = shapes.plateau_verdict([lost[i] for i in tested], reach) if tested else OPEN
     near = [value_text(x) for x, one in zip(line.xs, lost, strict=True) if one.mean <= reach]
-    worst = max((lost[i] for i in tested), key=lambda one: one.mean, default=None)
+    at = max(tested, key=lambda i: lost[i].mean, default=None)
+    worst = None if at is None else lost[at]
     where = f" at {run.text}" if run.text else ""
     claim = f"flat to {reach:g} points along {axis.symbol}"
     paper = listing([value_text(x) for x in flat]) or "no such line"
@@ -156,7 +174,18 @@ def _plateau(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Fin
         OPEN: f"Whether {axis.symbol}{where} is as flat as in the paper is undecided"
         + (f" ({shown})." if shown else ": too few of the paper's values were tried."),
     }[verdict]
-    return Finding(claim, run.text, paper, told, worst.mean if worst else None, verdict, sentence, run.keys)
+    if at is None or worst is None:
+        return Finding(claim, run.text, paper, told, None, verdict, sentence, run.keys, lack=VALUES)
+    label = f"what {axis.symbol} = {value_text(line.xs[at])}{where} loses to the best (points)"
+    quantity = Quantity(label, tuple(by_seed[at]), ((0.0, "as good"), (reach, "tolerance")))
+    return Finding(claim, run.text, paper, told, worst.mean, verdict, sentence, run.keys, quantity,
+                   _lack(verdict, worst), _seeds_for_all([by_seed[i] for i in tested], reach))  # fmt: skip
+
+
+def _seeds_for_all(lost: Sequence[shapes.Floats], reach: float) -> int | None:
+    """So many that every loss is on one side of the tolerance."""
+    needed = [forecast(values, lambda one: shapes.plateau_verdict([one], reach)) for values in lost]
+    return max(known) if len(known := [n for n in needed if n is not None]) == len(needed) else None
 
 
 def _flat_in_paper(axis: Axis, run: Run, reach: float) -> list[Name]:
@@ -170,9 +199,10 @@ def _monotone(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: 
         return []
     axis, sign = table.axis(shape.axis), 1 if shape.direction == "up" else -1
     lines = [Line(run.line.xs, sign * run.line.scores) for run in found]
-    change = shapes.change(lines)
-    contrary = shapes.contrary_steps(lines, 1, reach)
-    verdict = shapes.monotone_verdict(change, contrary, reach)
+    changes = shapes.changes(lines)
+    change, contrary = st.mean_interval(changes), shapes.contrary_steps(lines, 1, reach)
+    judge = partial(shapes.monotone_verdict, contrary=contrary, tolerance=reach)
+    verdict = judge(change)
     word = "rises" if sign > 0 else "falls"
     shown = change if sign > 0 else _mirrored(change)
     told = f"{two(shown, sign=True)} points over the axis, n = {count(change.n, 'seed')}"
@@ -185,7 +215,9 @@ def _monotone(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: 
     }[verdict]
     published = _published_change(table, shape)
     claim = f"accuracy {word} with {axis.symbol}"
-    return [Finding(claim, _limits(table, shape), published, told, shown.mean, verdict, said, _keys(found))]
+    quantity = Quantity(f"change over {axis.symbol} (points)", tuple(sign * changes), ((0.0, "none"),))
+    return [Finding(claim, _limits(table, shape), published, told, shown.mean, verdict, said, _keys(found), quantity,
+                    _lack(verdict, change), forecast(changes, judge))]  # fmt: skip
 
 
 def _mirrored(one: st.Estimate) -> st.Estimate:
@@ -206,11 +238,13 @@ def _published_change(table: PublishedTable, shape: Shape) -> str:
 def _saturation(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: float) -> list[Finding]:
     if not found:
         return []
-    axis, result = table.axis(shape.axis), shapes.saturation([run.line for run in found])
-    verdict = shapes.saturation_verdict(result, reach)
+    axis, lines = table.axis(shape.axis), [run.line for run in found]
+    by_seed, at_end = shapes.rises(lines), shapes.rises(lines, -2)
+    rise, last = st.mean_interval(by_seed), st.mean_interval(at_end)
+    verdict = shapes.saturation_verdict(rise, last, reach)
     ends = {run.line.xs[-2:] for run in found}
     step = " to ".join(value_text(x) for x in found[0].line.xs[-2:]) if len(ends) == 1 else "the last step"
-    told = f"rise {two(result.rise, sign=True)}, of it {step}: {two(result.last, sign=True)}, n = {result.rise.n}"
+    told = f"rise {two(rise, sign=True)}, of it {step}: {two(last, sign=True)}, n = {rise.n}"
     said = {
         HOLDS: f"Accuracy rises with {axis.symbol} and then no more: {told}.",
         FAILS: f"Accuracy does not rise and then stop along {axis.symbol} here: {told}.",
@@ -219,7 +253,12 @@ def _saturation(table: PublishedTable, shape: Shape, found: Sequence[Run], reach
     gains = [_published_end(axis, run.published) for run in found]
     published = "; ".join(dict.fromkeys(gain for gain in gains if gain)) or "no such line"
     claim = f"accuracy stops rising with {axis.symbol}"
-    return [Finding(claim, _limits(table, shape), published, told, result.last.mean, verdict, said, _keys(found))]
+    quantity = Quantity(f"change of the last step of {axis.symbol} (points)", tuple(at_end), ((reach, "tolerance"),))
+    needed = [forecast(by_seed, lambda one: OPEN if one.low is None or one.low <= 0 < (one.high or 0) else HOLDS),
+              forecast(at_end, lambda one: shapes.plateau_verdict([one], reach))]  # fmt: skip
+    seeds = max(known) if len(known := [n for n in needed if n is not None]) == len(needed) else None
+    return [Finding(claim, _limits(table, shape), published, told, last.mean, verdict, said, _keys(found), quantity,
+                    _lack(verdict, last), seeds)]  # fmt: skip
 
 
 def _published_end(axis: Axis, published: Mapping[Name, float]) -> str:

@@ -10,7 +10,7 @@ from reports.evidence import Study
 from reports.published import PublishedTable, Shape
 from reports.sections import lambda_labelfree
 from reports.sections.paper_cells import Comparison, candidates, config_of, two
-from reports.sections.paper_finding import Finding
+from reports.sections.paper_finding import SEEDS, VALUES, Finding, Quantity, forecast
 from reports.shapes import FAILS, HOLDS, OPEN
 from reports.wording import count, listing, name_text
 
@@ -26,7 +26,7 @@ def rank(found: Sequence[Comparison]) -> list[Finding]:
     claim, cells = "our cells in the paper's order", count(len(whole), "cell")
     if result is None:
         said = f"Whether our cells come in the paper's order is undecided: {cells} are too few to tell or do not vary."
-        return [Finding(claim, "", "ρ = 1", cells, None, OPEN, said, keys)]
+        return [Finding(claim, "", "ρ = 1", cells, None, OPEN, said, keys, lack=VALUES)]
     verdict = shapes.order_verdict(result)
     chance = f"{_p_text(result.p)} by permutation of {cells}"
     told = f"ρ = {two(result.rho)}, {chance}, n = {count(len(seeds), 'seed')}"
@@ -36,7 +36,8 @@ def rank(found: Sequence[Comparison]) -> list[Finding]:
         OPEN: f"Whether our cell means come in the order of the paper's is undecided (Spearman's {told}).",
     }[verdict]
     few = " So few cells can come in this order by chance." if len(whole) < 8 and result.p > st.ALPHA else ""
-    return [Finding(claim, "", "ρ = 1", told, result.rho.mean, verdict, said + few, keys)]
+    lack = "" if verdict != OPEN else VALUES if few else SEEDS
+    return [Finding(claim, "", "ρ = 1", told, result.rho.mean, verdict, said + few, keys, lack=lack)]
 
 
 def _p_text(p: float) -> str:
@@ -52,7 +53,8 @@ def spread(study: Study, table: PublishedTable, shape: Shape) -> list[Finding]:
     shared = ranked[-1].judged.index.intersection(ranked[0].judged.index)
     if not len(shared):
         return []
-    lost = st.mean_interval((ranked[-1].judged.loc[shared] - ranked[0].judged.loc[shared]).to_numpy())
+    by_seed = (ranked[-1].judged.loc[shared] - ranked[0].judged.loc[shared]).to_numpy()
+    lost = st.mean_interval(by_seed)
     within = shape.within or study.rope
     verdict = shapes.plateau_verdict([lost], within)
     names = listing([name_text(config_of(study, cell).get("encoder", {}).get("name", "?")) for cell in
@@ -64,7 +66,10 @@ def spread(study: Study, table: PublishedTable, shape: Shape) -> list[Finding]:
         OPEN: f"Whether all models lie within {within:g} points of each other is undecided: {told} ({names}).",
     }[verdict]
     keys = (*ranked[-1].keys, *ranked[0].keys)
-    return [Finding("all models reach about the same", "", f"{within:g} points", told, lost.mean, verdict, said, keys)]
+    quantity = Quantity("best − worst model (points)", tuple(by_seed), ((0.0, "none"), (within, "paper")))
+    return [Finding("all models reach about the same", "", f"{within:g} points", told, lost.mean, verdict, said, keys,
+                    quantity, SEEDS if verdict == OPEN else "",
+                    forecast(by_seed, lambda one: shapes.plateau_verdict([one], within)))]  # fmt: skip
 
 
 def loss_predicts(study: Study, table: PublishedTable) -> list[Finding]:
@@ -85,5 +90,5 @@ def loss_predicts(study: Study, table: PublishedTable) -> list[Finding]:
         word = {HOLDS: "foretells", FAILS: "does not foretell", OPEN: "is not shown to foretell"}[verdict]
         said = f"The training loss over λ^α {word} accuracy in {name_text(arm.name)}: ρ = {told}, α from other cells."
         found.append(Finding("low loss / λ^α goes with high accuracy", name_text(arm.name), published, told, rho.mean,
-                             verdict, said, pool.keys))  # fmt: skip
+                             verdict, said, pool.keys, lack=SEEDS if verdict == OPEN else ""))  # fmt: skip
     return found

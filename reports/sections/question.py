@@ -1,17 +1,20 @@
-"""What a sweep asks beyond its arms: how many slices, which encoder, which heuristics. Each has its own answer, and its
-own pair of cells on which the strength of that answer rests.
+"""What a sweep asks beyond its arms: how many slices, which encoder, which heuristics, whether a table of the paper is
+seen again. Each has its own answer, and its own cells on which the strength of that answer rests.
 """
 
 from dataclasses import replace
 
 from reports.evidence import Contrast, Study
-from reports.sections import architectures, enough_slices, heuristics, step_cost
+from reports.sections import architectures, enough_slices, heuristics, paper_card, step_cost
 from reports.sections.enough_slices import Finding
 from reports.sections.recipes import recipes
 
 
 def focused(study: Study) -> Study:
-    """The study with the contrast that decides its question, where no contrast of arms is asked for."""
+    """The study with what decides its question, where no contrast of arms is asked for: cells of a table of the paper
+    together, or a contrast of two."""
+    if cells := paper_card.deciding(study):
+        return replace(study, together=cells)
     if study.asked is not None:
         return study
     contrast = _slices_contrast(study) or architectures.contrast(study)
@@ -20,6 +23,8 @@ def focused(study: Study) -> Study:
 
 def answer(study: Study) -> str | None:
     """One or a few sentences; None where the arms are the question."""
+    if study.together:
+        return paper_card.answer(paper_card.verdicts(study))
     if study.leads is not None and len(switched := recipes(study, study.leads.encoder)) > 2:
         return " ".join(heuristics.answer(study, switched)) or None
     if study.asked is not None:
