@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness import kept
 from harness.budget import devices
 from harness.ledger import Ledger, LedgerError
+from harness.memory import sizes_of
 from harness.mockup import weightless
 from harness.pool import placement
+from harness.trials import code_hash
 
 if TYPE_CHECKING:
     from harness.plan import CellPrice, Price
@@ -128,16 +131,36 @@ def disk(planned: Price) -> int:
 
 def state_bytes(config: TrainConfig) -> int:
     """A checkpoint: weights and buffers (twice where they are averaged), and the optimiser's state, in float32."""
-    weights, buffers = _count(config.model_copy(update={"seed": 0, "epochs": 1, "optimizer": type(config.optimizer)()}))
+    weights, buffers = numbers(config)
     if not weights:
         return 0
     moments = 2 if config.optimizer.name == "adamw" else 1
     return 4 * ((weights + buffers) * (1 if config.average is None else 2) + moments * weights)
 
 
-@cache
+def numbers(config: TrainConfig) -> tuple[int, int]:
+    """Trained parameters, and all other numbers that a method keeps. Counted once, as that takes torch and seconds."""
+    asked = _sizes(config)
+    known = kept.read("weights", asked)
+    trained, other = known.get("trained"), known.get("other")
+    if type(trained) is not int or type(other) is not int:
+        trained, other = _count(config)
+        kept.write("weights", asked, trained=trained, other=other)
+    return trained, other
+
+
+def _sizes(config: TrainConfig) -> dict[str, Any]:
+    """What the number of weights depends on: not λ, lr, seed or epochs."""
+    same = {"encoder", "projector", "views", "batch_size"}
+    return config.model_dump(mode="json", include=same) | {
+        "method": sizes_of(config.method.model_dump(mode="json")),
+        "size": config.data.size,
+        "versions": [metadata.version(package) for package in ("torch", "timm")],
+        "code": code_hash(),
+    }
+
+
 def _count(config: TrainConfig) -> tuple[int, int]:
-    """Trained parameters, and all other numbers that a method keeps."""
     from lejepa.methods import build_method
 
     method = weightless(lambda: build_method(config, 3, 10))

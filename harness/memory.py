@@ -6,19 +6,15 @@ trainer as it is for one short epoch with its evaluation. docs/memory.md says wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
 import subprocess
 import sys
-import tempfile
-from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from harness.ledger import canonical
+from harness import kept
 from harness.mockup import CLASSES, channels, on_noise
 from lejepa.config import ProbeConfig, TrainConfig
 from lejepa.masked_config import MASKED
@@ -40,12 +36,10 @@ def peak_bytes(config: TrainConfig) -> int:
     included. Taken from the cache where the same shape was measured. Raises MeasurementError.
     """
     asked = shape(config)
-    file = _kept(asked)
-    known = _read(file)
-    if known is None:
+    known = kept.read("memory", asked).get("bytes")
+    if type(known) is not int or known < 1:
         known = _measured(config)
-        with suppress(OSError):  # without a cache it is measured again
-            _write(file, {"bytes": known, "shape": asked})
+        kept.write("memory", asked, bytes=known)
     return known
 
 
@@ -101,7 +95,7 @@ _SIGNS = (
 REMEDY = "lower batch_size, the number or size of the views, or the encoder, or take precision: bf16"
 
 
-# -- the cache --------------------------------------------------------------------------------------------------------
+# -- what it depends on ------------------------------------------------------------------------------------------------
 
 
 def shape(config: TrainConfig) -> dict[str, Any]:
@@ -111,7 +105,7 @@ def shape(config: TrainConfig) -> dict[str, Any]:
     same = {"encoder", "projector", "views", "batch_size", "accumulate", "precision", "compile"}
     method = config.method.model_dump(mode="json")
     return config.model_dump(mode="json", include=same) | {
-        "method": method if method["name"] in MASKED else _switches(method),  # what is masked is not computed
+        "method": sizes_of(method),
         "data": {"size": config.data.size, "stored": config.data.stored, "channels": channels(config)},
         "optimizer": config.optimizer.name,
         "average": config.average is not None,
@@ -140,28 +134,9 @@ def _device(config: TrainConfig) -> list[str]:
     return [kind, platform.machine()] if kind == "cpu" else [kind, *sorted(set(gpus()))]
 
 
-def _kept(asked: dict[str, Any]) -> Path:
-    from lejepa.image_sources import cache_folder
-
-    return cache_folder() / "memory" / f"{hashlib.sha256(canonical(asked).encode()).hexdigest()[:16]}.json"
-
-
-def _read(file: Path) -> int | None:
-    """None where nothing is kept, or nothing that can be used."""
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))["bytes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return known if type(known) is int and known > 0 else None
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all: sweeps that start together measure the same shapes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as scratch:
-        beside = Path(scratch) / file.name
-        beside.write_text(json.dumps(content, indent=2), encoding="utf-8")
-        beside.replace(file)
+def sizes_of(method: dict[str, Any]) -> dict[str, Any]:
+    """A method's settings as far as tensors depend on them: what is masked is not computed."""
+    return method if method["name"] in MASKED else _switches(method)
 
 
 # -- the measurement --------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_no_data_are_read_and_the_trainers_own_number_comes_out(
     assert 100e6 < taken < 10e9  # torch alone takes more than the former
     (file,) = (tmp_path / "memory").iterdir()
     assert json.loads(file.read_text())["bytes"] == taken
-    assert json.loads(file.read_text())["shape"]["data"] == {"size": 32, "stored": None, "channels": 3}
+    assert json.loads(file.read_text())["asked"]["data"] == {"size": 32, "stored": None, "channels": 3}
 
 
 class Process:

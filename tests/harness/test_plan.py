@@ -1,5 +1,7 @@
 """The price of a sweep: counted by hand here, by the plan there."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,14 @@ import pytest
 import yaml
 from rich.console import Console
 
+from harness import costs
 from harness.calibrate import calibrate
 from harness.costs import Speed, disk, exceeded, from_ledger, given, least_images, state_bytes, time_of
 from harness.ledger import Ledger
 from harness.plan import Price, expected_epochs, plan, render
 from harness.search_config import Stopping
 from harness.spec import SweepSpec, load_sweep
+from lejepa.config import TrainConfig
 
 
 def spec(**keys: Any) -> SweepSpec:
@@ -180,6 +184,55 @@ def test_a_checkpoint_is_as_large_as_it_is_priced(tmp_path: Path) -> None:
     next(iter(Trainer(cell.config, tmp_path)))
     assert state_bytes(cell.config) == pytest.approx((tmp_path / "last.pt").stat().st_size, rel=0.1)
     assert disk(plan(sweep)) > 2 * state_bytes(cell.config)
+
+
+def test_weights_are_counted_once_and_again_where_what_is_kept_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path))
+    counted: list[TrainConfig] = []
+
+    def count(config: TrainConfig) -> tuple[int, int]:
+        counted.append(config)
+        return 7, 3
+
+    monkeypatch.setattr(costs, "_count", count)
+    cells = [cell.config for cell in plan(spec(scientific={"method.lamb": {"grid": [0.1, 0.2]}})).cells]
+    assert [costs.numbers(config) for config in [*cells, *cells]] == [(7, 3)] * 4
+    assert len(counted) == 1, "λ takes no weights"
+    (file,) = (tmp_path / "weights").iterdir()
+    for broken in ("", "[]", '{"trained": "many", "other": 3}'):
+        file.write_text(broken)
+        assert costs.numbers(cells[0]) == (7, 3)
+    assert len(counted) == 4
+
+
+def test_what_decides_how_many_weights_there_are_is_counted_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path))
+    small: dict[str, Any] = {"encoder": {"name": "small_vit", "width": 64, "depth": 1}, "data": {"size": 8}}
+    changes: list[dict[str, Any]] = [
+        {}, {"encoder": {**small["encoder"], "width": 128}}, {"data": {"size": 16}}, {"projector": {"hidden": 32}},
+        {"method": {"name": "lejepa", "teacher": 0.9}},
+    ]  # fmt: skip
+    configs = [TrainConfig.model_validate(small | change) for change in changes]
+    found = [costs.numbers(config) for config in configs]
+    assert len(set(found)) == len(found)
+    assert [costs.numbers(config) for config in configs] == found == [costs._count(config) for config in configs]
+
+
+def test_a_plan_whose_weights_were_counted_before_needs_no_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path))
+    size = disk(plan(load_sweep("quickstart")))
+    code = (
+        "import sys; from harness.costs import disk; from harness.plan import plan; "
+        "from harness.spec import load_sweep; print(disk(plan(load_sweep('quickstart'))), 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said.split() == [str(size), "False"]
 
 
 def test_a_calibration_times_steps_of_every_shape_once_and_says_where() -> None:
