@@ -1,15 +1,16 @@
 """One file per section of a report: a Study goes in, Sections come out.
 
-card, question           the decision, and what kind of question it answers
+card, question           the decision, and what kind of question it answers; next_sweep
 gate                     may it be trusted: gate_check, gate_budget, gate_edges, gate_labelfree
 design                   roles, arms, what they cost
-paper                    the paper's tables: paper_cells, paper_shapes, paper_lines, paper_whole, paper_effects
+paper                    the paper's tables: paper_cells, paper_shapes, paper_lines, paper_whole, paper_effects; of their
+                         sweeps' cards paper_card, paper_next
 labelfree                what a selection without labels cost
 lambda_                  λ: losses, lambda_rate, lambda_labelfree
 slices                   enough_slices, step_cost
 architectures            lineup, encoder_costs, encoder_tuning
 scaling                  laws and rules across scale: scaling_lines, scaling_laws, scaling_tables, scaling_rules
-heuristics               recipes
+heuristics               heuristics_answer, heuristics_tables, recipes
 methods                  arms side by side: budget, rates, robustness and conditions
 tuning                   searches, defaults; importance
 factor                   any other factor, and what sections share about cells

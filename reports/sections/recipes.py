@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from reports.evidence import Arm, Cell, Contrast, Study
-from reports.wording import name_text
+from reports.wording import name_text, value_text
 
 SWITCHES = {
     "ema_teacher": "EMA teacher", "stop_gradient": "stop-gradient", "predictor": "predictor",
@@ -92,6 +92,46 @@ def parent(recipe: Recipe, group: Sequence[Recipe]) -> Recipe | None:
 
 def bare(group: Sequence[Recipe]) -> Recipe | None:
     return next((recipe for recipe in group if not recipe.settings), None)
+
+
+def lejepa(group: Sequence[Recipe]) -> Recipe | None:
+    """The arm that has SIGReg and nothing else."""
+    return next((recipe for recipe in group if recipe.alone == "sigreg"), None)
+
+
+@dataclass(frozen=True)
+class Heuristic:
+    """What an arm has that the one it was made from has not, or the other way round."""
+
+    name: str
+    added: bool  # else taken out
+    base: Recipe  # of which it was made
+
+
+def heuristic(recipe: Recipe, group: Sequence[Recipe]) -> Heuristic | None:
+    """By the arm's name, else by the only switch that is on; None where neither tells it."""
+    other = parent(recipe, group)
+    if other is None:
+        return None
+    rest = recipe.arm.name.removeprefix(other.arm.name)
+    if rest == recipe.arm.name or rest[:1] not in ("+", "-"):
+        return None if recipe.alone is None else Heuristic(switch_text(recipe), True, other)
+    word, more = rest[1:], recipe if rest[0] == "+" else other
+    kind = f"{value_text(word)} normalisation" if word == more.settings.get("normalisation") else name_text(word)
+    return Heuristic(SWITCHES.get(word, kind), rest[0] == "+", other)
+
+
+def switch_text(recipe: Recipe) -> str:
+    """`batch normalisation`, `SIGReg`; the arm's name where two arms have the same switch on differently."""
+    switch = recipe.alone
+    if switch is None:
+        return recipe.name
+    if switch == "normalisation":
+        return f"{value_text(recipe.settings[switch])} normalisation"
+    setting = recipe.settings[switch]
+    if isinstance(setting, Mapping) and (off := [name for name, value in setting.items() if value == 0]):
+        return " + ".join(name_text(name) for name in setting if name not in off) or recipe.name
+    return SWITCHES[switch]
 
 
 def difference(study: Study, recipe: Recipe, group: Sequence[Recipe]) -> Contrast | None:

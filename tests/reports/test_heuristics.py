@@ -40,8 +40,8 @@ def paragraphs(section):
     return [text for block in section.blocks if isinstance(block, Prose) for text in block.paragraphs]
 
 
-def table(section):
-    return next(block for block in section.blocks if isinstance(block, Table))
+def table(section, name="heuristics-0"):
+    return next(block for block in section.blocks if isinstance(block, Table) and block.name == name)
 
 
 def row(section, arm):
@@ -61,7 +61,7 @@ def recipe(a_study, name):
 
 
 def test_the_heuristics_that_alone_prevent_collapse_are_named(part):
-    alone = paragraphs(part)[0]
+    alone = paragraphs(part)[2]
     enough, some, never = alone.split("; ")
     assert enough.startswith(
         "Batch normalisation, layer normalisation, whitening normalisation, negatives, variance + covariance and "
@@ -72,22 +72,39 @@ def test_the_heuristics_that_alone_prevent_collapse_are_named(part):
 
 
 def test_what_trains_without_beating_the_random_encoder_is_said(part):
-    assert "(layer normalisation is not shown to beat the random encoder)" in paragraphs(part)[0]
+    assert "(layer normalisation is not shown to beat the random encoder)" in paragraphs(part)[2]
 
 
-def test_what_helps_on_top_of_lejepa_by_more_than_the_rope_is_named_and_what_hurts(part):
-    on_top = paragraphs(part)[1]
-    assert on_top.startswith("On top of lejepa, predictor (+")
-    assert "helps by more than the ROPE of ±1 points; " in on_top
-    assert "1 hurts: whitening normalisation (−" in on_top
-    assert "stop-gradient (" in on_top
-    assert "EMA teacher (" in on_top
+def test_what_adds_less_than_the_rope_to_lejepa_is_superfluous_and_what_hurts_is_too(part):
+    superfluous, helps, rest = paragraphs(part)[0].split("; ")
+    assert superfluous.startswith(
+        "Superfluous with lejepa, as adding it gains less than the ROPE of ±1 points by the interval: stop-gradient (+"
+    )
+    assert "whitening normalisation (−" in superfluous
+    assert helps.startswith("predictor (+")
+    assert helps.endswith(" helps")
+    assert rest.startswith("not settled: EMA teacher (")
 
 
-def test_where_nothing_helps_that_is_the_answer(tmp_path):
-    arms = {name: arm for name, arm in all_heuristics().items() if name != "lejepa+predictor"}
-    (part,) = heuristics.sections(found(write_heuristics(tmp_path / "s", arms)))
-    assert "On top of lejepa, none of 3 heuristics helps by more than the ROPE of ±1 points" in paragraphs(part)[1]
+def test_where_nothing_is_settled_nothing_is_called_superfluous(tmp_path):
+    arms = {name: arm for name, arm in all_heuristics().items() if name in ("bare", "lejepa", "lejepa+ema_teacher")}
+    (part,) = heuristics.sections(found(write_heuristics(tmp_path / "s", arms, noise=5.0)))
+    assert paragraphs(part)[0].startswith("Nothing is shown to be superfluous with lejepa")
+
+
+def test_lejepa_without_any_heuristic_is_held_against_whole_recipes_alone(part):
+    without = paragraphs(part)[1]
+    assert without.startswith("Without any of them lejepa reaches test linear-probe accuracy ")
+    assert "(0 of 3 seeds collapse) and is better than byol (+" in without
+    assert "bare" not in without  # nor byol-predictor: parts of what they are made from
+
+
+def test_a_bare_prediction_of_which_seeds_wait_says_nothing_yet(tmp_path):
+    some = found(write_heuristics(tmp_path / "s", all_heuristics()))
+    trials = some.sweep.trials
+    trials.loc[(trials["arm"] == "bare") & (trials["seed"] > 0), ["state", "outcome"]] = "waiting"
+    said = heuristics.answer(study(some.sweep), group(study(some.sweep)))
+    assert said[-1].startswith("Whether the bare prediction collapses is not known yet (2 of 3 waiting")
 
 
 def test_where_the_bare_prediction_does_not_collapse_nothing_is_said_to_prevent_it(tmp_path):
@@ -103,6 +120,27 @@ def test_a_report_whose_gate_fails_opens_with_that(matrix):
     assert gate.failures(checks)  # the first two arms, which are compared where no contrast is declared, collapse
     (part,) = heuristics.sections(matrix, checks)
     assert paragraphs(part)[0].startswith("The validity gate fails")
+
+
+# -- each heuristic ---------------------------------------------------------------------------------------------------
+
+
+def test_each_heuristic_is_shown_with_and_without_in_every_method_that_has_it(matrix, part):
+    effects = table(part, "heuristics-0-effects")
+    rows = [dict(zip(effects.columns, row, strict=True)) for row in effects.rows]
+    by = {(row["heuristic"].raw, row["in"].raw): row for row in rows}
+    assert {where for what, where in by if what == "predictor"} == {"bare", "byol", "lejepa"}
+    trials = matrix.sweep.trials.pivot_table(index="seed", columns="arm", values="test/linear")
+    gain = "effect [95 % interval] (points)"
+    added = by["predictor", "lejepa"][gain].raw
+    assert added == pytest.approx((trials["lejepa+predictor"] - trials["lejepa"]).mean())
+    taken = by["predictor", "byol"]  # one seed without it diverged: no mean over the others
+    assert (taken[gain].raw, taken["without [95 % interval] (%)"].text) == (None, "— 1 of 3 diverged")
+    assert taken["with [95 % interval] (%)"].raw == pytest.approx(trials["byol"].mean())
+    assert by["stop-gradient", "bare"]["collapsed with"].text == "3 of 3"
+    to_lejepa = by["batch normalisation", "bare"]["with it, difference to lejepa [95 % interval] (points)"].raw
+    assert to_lejepa == pytest.approx((trials["bare+batch"] - trials["lejepa"]).mean())
+    assert by["SIGReg", "bare"]["collapsed without"].text == "3 of 3"
 
 
 # -- the matrix -------------------------------------------------------------------------------------------------------
