@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from reports.content import Figure
 from reports.figures.canvas import MANY, Text, canvas_of, finish, legend
-from reports.figures.palette import BAND, FLOOR_STYLES, INK, MUTED, RED, colour_of, marker_of
+from reports.figures.palette import BAND, FLOOR_STYLES, INK, MUTED, RED, colour_of, line_of, marker_of
 from reports.figures.scale import log_places, log_ticks
 from reports.statistics import Estimate
 from reports.wording import short_name
@@ -108,14 +108,14 @@ def _draw_series(
     joined = [(place[p.x] + shift, p.estimate.mean)
               for p in line.points if p.estimate and (0 < p.x < np.inf or not log)]  # fmt: skip
     if joined:
-        axes.plot(*np.transpose(joined), color=colour, lw=1.6, zorder=4)
+        axes.plot(*np.transpose(joined), color=colour, lw=1.6, ls=line_of(line.place), zorder=4)
     for x, estimate, chosen in whole:
         if estimate.low is not None and estimate.high is not None:
             axes.vlines(x, estimate.low, estimate.high, color=colour, lw=1.8, zorder=5)
         axes.plot(x, estimate.mean, marker, color=colour, mec=INK if chosen else colour, mew=1.6, zorder=6,
                   ms=9 if chosen else 5.5)  # fmt: skip
     label = short_name(line.label, 30) + (": mean and 95 % interval" if alone else "")
-    axes.plot([], [], marker=marker, color=colour, ms=5.5, lw=1.6, label=label)
+    axes.plot([], [], marker=marker, color=colour, ms=5.5, lw=1.6, ls=line_of(line.place), label=label)
 
 
 def _keep_visible(axes: Axes, values: Sequence[float]) -> None:

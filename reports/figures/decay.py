@@ -7,7 +7,7 @@ import numpy as np
 from reports.content import Figure
 from reports.figures.canvas import MANY, Text, canvas_of, decade_ticks, finish, legend
 from reports.figures.curve import Series
-from reports.figures.palette import INK, colour_of, marker_of
+from reports.figures.palette import INK, colour_of, line_of, marker_of
 from reports.figures.scale import log_places, log_ticks
 from reports.wording import short_name
 
@@ -26,8 +26,8 @@ def decay(text: Text, series: Sequence[Series], x_label: str, y_label: str) -> F
                 axes.scatter(xs, ys, color=colour, s=15, alpha=0.45, lw=0, zorder=3,
                              rasterized=len(seeds) > MANY)  # fmt: skip
                 joined = [(place[p.x], p.estimate.mean) for p in drawn[id(line)] if p.estimate]
-                axes.plot(*np.transpose(joined), color=colour, lw=1.6, marker=marker_of(line.place), ms=5.5, zorder=4,
-                          label=f"{short_name(line.label)}: mean")  # fmt: skip
+                axes.plot(*np.transpose(joined), color=colour, lw=1.6, ls=line_of(line.place), ms=5.5, zorder=4,
+                          marker=marker_of(line.place), label=f"{short_name(line.label)}: mean")  # fmt: skip
         x, y = np.transpose(means)
         factor = np.exp(np.mean(np.log(x * y)))
         ends = np.array([x.min(), x.max()])

@@ -1,4 +1,4 @@
-"""One palette: an arm has the same colour and marker in every figure.
+"""One palette: an arm has the same colour, marker and line in every figure.
 
 Colours are tokens: `inline` turns them into CSS variables, so that one SVG serves the light and the dark page.
 """
@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.colors import Colormap, ListedColormap
 
 INK, MUTED, GRID, PAPER, BAND, RED = "#1b2631", "#5a6773", "#dde2e7", "#fffffe", "#dfe9e1", "#c1121f"
-# Okabe and Ito's palette without its yellow and black, darkened to 3 : 1 on white; the page has lighter twins for dark.
-PALETTE = ("#0067a5", "#c65102", "#00795c", "#a2437b", "#8a6a00", "#2f8fbf")
-MARKERS = ("o", "s", "D", "^", "v", "P")
+# Eight that differ by CIEDE2000 > 12 also to the colour-blind, 3 : 1 on white; the page has lighter twins for dark.
+PALETTE = ("#0067a5", "#c65102", "#00aa66", "#992255", "#9977ff", "#661100", "#2200aa", "#cc7799")
+MARKERS = ("o", "s", "D", "^", "v", "P", "<", ">")
+LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 FLOOR_STYLES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _TOKENS = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "card", BAND: "band", RED: "red"} | {
     colour: f"arm-{place}" for place, colour in enumerate(PALETTE)
@@ -25,7 +26,13 @@ def colour_of(place: int) -> str:
 
 
 def marker_of(place: int) -> str:
+    """Beyond the colours a colour comes again with another marker."""
     return MARKERS[(place + place // len(PALETTE)) % len(MARKERS)]
+
+
+def line_of(place: int) -> str | tuple[int, tuple[float, ...]]:
+    """Beyond the colours a colour comes again with another line."""
+    return LINES[place // len(PALETTE) % len(LINES)]
 
 
 def inline(svg: str, name: str) -> str:

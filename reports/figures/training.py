@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.content import Figure
 from reports.figures.canvas import Text, canvas_of, finish, legend
-from reports.figures.palette import COLD_TO_WARM, colour_of
+from reports.figures.palette import COLD_TO_WARM, colour_of, line_of
 from reports.wording import short_name
 
 
@@ -39,6 +39,7 @@ def training(
             epochs = np.flatnonzero(whole & (seen > 0))
             if len(epochs):
                 axes.plot(epochs + 1, np.nanmean(line.values[:, epochs], axis=0), color=colour, zorder=3,
+                          ls=line_of(line.place) if line.shade is None else "-",
                           marker="o" if len(epochs) == 1 else None, label=short_name(line.label, 30))  # fmt: skip
         axes.autoscale_view()
         axes.set(xlabel="epoch", ylabel=y_label)

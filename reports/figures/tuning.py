@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.content import Figure
 from reports.figures.canvas import Text, canvas_of, finish, legend
-from reports.figures.palette import INK, MUTED, PAPER, colour_of, marker_of
+from reports.figures.palette import INK, MUTED, PAPER, colour_of, line_of, marker_of
 from reports.wording import short_name
 
 
@@ -41,7 +41,8 @@ def searches(text: Text, lines: Sequence[Search], y_label: str, marks: Sequence[
             n = np.arange(1, len(line.expected) + 1)
             colour, marker = colour_of(line.place), marker_of(line.place)
             axes.fill_between(n, line.low, line.high, color=colour, alpha=0.13, lw=0, zorder=2)
-            axes.plot(n, line.expected, color=colour, marker=marker, ms=4, zorder=4, label=short_name(line.label))
+            axes.plot(n, line.expected, color=colour, marker=marker, ms=4, ls=line_of(line.place), zorder=4,
+                      label=short_name(line.label))  # fmt: skip
             if line.default is not None:
                 shift = (rank - (len(lines) - 1) / 2) * min(0.12, 0.6 / len(lines))
                 axes.plot(shift, line.default, marker, color=colour, mfc=PAPER, mew=1.6, ms=7, zorder=5)

@@ -4,6 +4,7 @@ from typing import Any
 
 from reports.content import Section, Table, Value, plain
 from reports.evidence import Study, encoder_names
+from reports.figures.palette import PALETTE
 from reports.wording import (
     count,
     difference_unit,
@@ -100,5 +101,7 @@ def _arms(study: Study) -> Table:
 
 
 def colour_class(study: Study, arm: str) -> str:
-    floor = any(a.is_floor for a in study.arms if a.name == arm)
-    return "floor" if floor else f"arm-{study.colours[arm] % 6}"
+    if any(a.is_floor for a in study.arms if a.name == arm):
+        return "floor"
+    again, place = divmod(study.colours[arm], len(PALETTE))
+    return f"arm-{place} again-{min(again, 3)}" if again else f"arm-{place}"

@@ -187,7 +187,7 @@ def test_text_has_a_contrast_of_at_least_four_and_a_half_in_both_themes(report, 
             assert contrast(colours[word], colours[paper]) >= 4.5, (word, paper)
     for tone in ("pass", "warn", "fail", "ink"):  # the badge, and the tip of a figure
         assert contrast(colours["card"], colours[tone]) >= 4.5, tone
-    for mark in ("red", *(f"arm-{i}" for i in range(6))):  # no text: lines and points
+    for mark in ("red", *(f"arm-{i}" for i in range(8))):  # no text: lines and points
         assert contrast(colours[mark], colours["card"]) >= 3, mark
 
 
