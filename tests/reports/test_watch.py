@@ -76,7 +76,9 @@ def test_a_folder_without_a_ledger_is_refused(tmp_path):
 
 def test_ctrl_c_ends_it_cleanly_and_the_page_stops_loading_itself(running):
     code = (
-        "import sys; from reports import watch\n"
+        # as at a terminal: what a shell starts in the background ignores Ctrl-C, and so do its children
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from reports import watch\n"
         "watch(sys.argv[1], every=0.2, told=lambda report: print('built', flush=True)); print('ended')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, running], stdout=subprocess.PIPE, text=True, env=os.environ)
