@@ -85,7 +85,7 @@ def _sections(study: evidence.Study, checks: list[gate.Check]) -> list[Section]:
         *paper.sections(study),
         *lambda_.sections(study),
         *slices.sections(study),
-        *factor.sections(study),
+        *factor.sections(study, scaling.covers(study)),
         *architectures.sections(study),
         *scaling.sections(study),
         *heuristics.sections(study, checks),

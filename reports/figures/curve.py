@@ -62,9 +62,8 @@ def curve(
             axes.axvspan(place[band[0]] - pad, place[band[1]] + pad, color=BAND, lw=0, zorder=0)
         spread = _spacing(list(place.values()))
         for rank, line in enumerate(series):
-            _draw_series(
-                axes, line, place, (rank - (len(series) - 1) / 2) * spread * 0.22, spread, log, len(series) == 1
-            )
+            apart = spread * min(0.22, 0.8 / len(series))  # each value's points stay nearer to it than to the next
+            _draw_series(axes, line, place, (rank - (len(series) - 1) / 2) * apart, spread, log, len(series) == 1)
         for style, level in zip(FLOOR_STYLES * len(levels), levels, strict=False):
             axes.axhline(level.y, color=MUTED, lw=1.2, ls=style, zorder=1, label=level.label)
         seeds = [value for line in series for p in line.points for value in p.values]

@@ -1,7 +1,7 @@
 """A scientific factor within one arm: a curve where it is numeric, a dot plot where it is not."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -28,9 +28,11 @@ EXACT = "exact"  # slices: all of them
 LOG_FROM = 20.0  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 
-def sections(study: Study) -> list[Section]:
-    """One section per arm and encoder that compares cells by anything but λ or slices: those have their own."""
+def sections(study: Study, told: Collection[str] = ()) -> list[Section]:
+    """One per arm and encoder that compares cells by anything but λ or slices, which have their own; not for the arms
+    that are told of elsewhere."""
     swept = [arm for arm in study.arms if len(arm.cells) > 1 and axis(arm) not in (LAMBDA, SLICES)]
+    swept = [arm for arm in swept if arm.name not in told]
     return [_section(study, arm, number) for number, arm in enumerate(swept)]
 
 

@@ -12,7 +12,7 @@ from reports.content import Block, Figure, Heading, Items, Prose, Section
 from reports.evidence import Study
 from reports.sections import scaling_rules, scaling_tables
 from reports.sections.scaling_laws import UNITS, Fitted, answers, fitted, with_bounds, x_text
-from reports.sections.scaling_lines import ERROR, LOSS, ladders, lines
+from reports.sections.scaling_lines import ERROR, LOSS, ladders, lines, others
 from reports.wording import is_percent, name_text
 
 _STEPS = 60  # of a drawn law
@@ -38,6 +38,13 @@ def sections(study: Study) -> list[Section]:
     if laws:
         blocks.append(Prose([_LIMITS]))
     return [Section("scaling", "Scale", blocks)]
+
+
+def covers(study: Study) -> set[str]:
+    """Arms whose cells differ in scale alone and make a line: the section shows every cell of theirs."""
+    by_arm = ladders(study)
+    grown = {line.arm for line in lines(study, by_arm)}
+    return {name for name in grown if not any(others(rung) for rung in by_arm[name])}
 
 
 _LIMITS = (

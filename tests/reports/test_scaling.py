@@ -19,7 +19,7 @@ from reports import build, load
 from reports.content import Card, Document, Figure, Items, Table
 from reports.evidence import study
 from reports.render import write
-from reports.sections import scaling, scaling_lines, scaling_rules
+from reports.sections import factor, scaling, scaling_lines, scaling_rules
 
 sys.path.insert(0, str(Path(__file__).parent))
 from planted import undrawn
@@ -271,6 +271,17 @@ def test_the_best_learning_rate_is_read_from_search_trials_of_every_width(tmp_pa
 
 
 # -- where it stands --------------------------------------------------------------------------------------------------
+
+
+def test_an_arm_that_only_grows_has_no_factor_section_beside_its_scale(two_arms, ordinary, quick):
+    grown = study(load(two_arms))
+    assert len(grown.encoders) == len(WIDTHS)
+    assert scaling.covers(grown) == {"lejepa", "vicreg"}
+    assert factor.sections(grown, scaling.covers(grown)) == []
+    shown = {block.rows[i][0].raw for block in section(two_arms).blocks if isinstance(block, Table)
+             and block.name == "scaling-measured" for i in range(len(block.rows))}  # fmt: skip
+    assert shown == {"lejepa", "vicreg"}
+    assert scaling.covers(study(load(ordinary))) == set()
 
 
 def test_a_sweep_without_three_scales_has_no_such_section(ordinary, tmp_path):
