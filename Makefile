@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One thread a process: two trials with a thread each beat one with two, and timings stay comparable.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-cuda check bench clean
 
 demo: .venv/installed
 	@if [ -e runs/quickstart ]; then $(BIN)/harness resume runs/quickstart && $(BIN)/harness report runs/quickstart; \
@@ -15,6 +15,9 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m slow
+
+test-cuda: .venv/installed-dev
+	$(BIN)/python -m pytest -q -m cuda
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,11 +1,24 @@
-"""Two processes share the tests: those of the harness stay in one, which starts Ray once; others go by the file."""
+"""Two processes share the tests: those of the harness stay in one, which starts Ray once; others go by the file.
 
+Tests marked `cuda` run by themselves, `make test-cuda`: all others are about the CPU, also where there is a GPU.
+"""
+
+import os
 from pathlib import Path
 
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr != "cuda" and Path("/dev/nvidiactl").exists():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
     for item in items:
         part = item.path.relative_to(Path(__file__).parent).parts
         item.add_marker(pytest.mark.xdist_group(part[0] if part[0] == "harness" else item.path.name))
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU, and make test-cuda"))

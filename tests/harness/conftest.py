@@ -19,16 +19,18 @@ def ray_on_two_cpus() -> Iterator[None]:
     from tests.harness import fake
 
     cloudpickle.register_pickle_by_value(fake)  # workers do not have the tests on their path
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=2,  # that nobody has: Ray counts them all the same
-        labels={"made-for": "tests"},
-        object_store_memory=80 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with pytest.MonkeyPatch.context() as surroundings:
+        surroundings.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray refuses to count more than it names
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=2,  # that nobody has: Ray counts them all the same
+            labels={"made-for": "tests"},
+            object_store_memory=80 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     yield
     ray.shutdown()
 

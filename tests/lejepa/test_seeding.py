@@ -52,7 +52,7 @@ def test_a_key_depends_on_its_index_and_not_on_its_place() -> None:
     assert torch.equal(sample_keys(5, 2, order), sample_keys(5, 2, torch.arange(100))[order])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_the_numbers_are_the_same_bits_on_the_gpu() -> None:
     keys = sample_keys(1, 2, torch.arange(N, device="cuda"))
     assert torch.equal(keys.cpu(), sample_keys(1, 2, torch.arange(N)))

@@ -187,7 +187,7 @@ def test_images_and_keys_of_another_kind_are_refused(batch: Tensor, keys: Tensor
         make()(batch, keys)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_views_on_the_gpu_are_those_of_the_cpu() -> None:
     config = ViewsConfig(local_size=16)
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
