@@ -19,8 +19,8 @@ from torch import Tensor
 def joined(init: str = "env://", rank: int = -1, world: int = -1, device: str = "auto") -> Iterator[None]:
     """Training together with the other ranks. Without arguments: as torchrun says; alone where it says nothing.
 
-    init: where ranks meet, `env://` or a `file://` that does not exist yet. gloo on the CPU, nccl where each rank has a
-    GPU. A rank that waits for another for half an hour gives up.
+    init: where ranks meet, `env://` or a `file://` that does not exist yet. gloo on the CPU, nccl where there are GPUs.
+    A rank that waits for another for half an hour gives up. ValueError on every rank where two have the same GPU.
     """
     if rank < 0:
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -30,12 +30,22 @@ def joined(init: str = "env://", rank: int = -1, world: int = -1, device: str = 
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
-    backend = "nccl" if cuda else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backend, init_method=init, rank=rank, world_size=world, timeout=timedelta(minutes=30))
     try:
+        if cuda:
+            _check_gpus(world)
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _check_gpus(world: int) -> None:
+    """nccl would say much, and not this."""
+    found: list[Any] = [None] * world
+    dist.all_gather_object(found, str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
+    if (gpus := len(set(found))) < world:
+        raise ValueError(f"{world} ranks on {gpus} GPU{'s' * (gpus > 1)}: every rank needs one of its own; start fewer")
 
 
 @contextmanager
