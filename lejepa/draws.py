@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,6 +23,12 @@ class Ask(IntEnum):
 
 
 _QUESTIONS = 64  # places kept for a view, so that a question can be added without changing the others
+
+
+@lru_cache(maxsize=256)
+def constant(device: torch.device, *values: float) -> Tensor:
+    """float32, and always the same tensor: a copy to a GPU at every step would be one too many."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class Draws:
@@ -45,7 +52,7 @@ class Draws:
         """(B,) bool. probability: one, or one for each of the V views."""
         if isinstance(probability, float | int):
             return self.table[what] < probability
-        return self.table[what] < self.table.new_tensor(probability).repeat(self.images)
+        return self.table[what] < constant(self.table.device, *probability).repeat(self.images)
 
     def around_one(self, what: Ask, strength: float) -> Tensor:
         """(B,), factors as torchvision's ColorJitter draws them."""

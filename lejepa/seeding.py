@@ -21,9 +21,8 @@ def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
 
     A function of the three numbers alone: equal in any batch and order, on any rank, worker or device.
     """
-    keys = _mix(torch.full_like(index, seed, dtype=torch.int64))
-    keys = _mix(keys ^ epoch)
-    return _mix(keys ^ index)
+    of_epoch = _mix(_mix(torch.tensor(seed)) ^ epoch)  # on the CPU: one number
+    return _mix(of_epoch ^ index)
 
 
 def uniform(keys: Tensor, counter: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from lejepa.colour import colour_map
 from lejepa.draws import Ask, Draws
+from lejepa.replay import Replayed
 from lejepa.resampling import blurring, crop_boxes, resampling, turned
 from lejepa.view_config import ViewsConfig
 
+_LAUNCHES = 1 << 25  # values in the views, below which a GPU works shorter than its launches take
 _FIRST_LOCAL = 1 << 16  # views are numbered: globals from 0, locals from here
 
 
@@ -61,6 +63,9 @@ class Multicrop:
             range(_FIRST_LOCAL, _FIRST_LOCAL + locals_), config.local_size or size, config.local_scale,
             (local_blur,) * locals_, (local_sol,) * locals_,
         )  # fmt: skip
+        groups = self._globals, self._locals
+        self._values = len(mean) * sum(len(group.numbers) * group.size**2 for group in groups)  # an image's views have
+        self._replayed = Replayed(self._make)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, keys: Tensor) -> Views:
@@ -69,8 +74,12 @@ class Multicrop:
         What happens to an image in a view depends on its key and the view's number alone. ValueError for other shapes.
         """
         self._check(images, keys)
+        replay = images.is_cuda and len(images) * self._values < _LAUNCHES
+        return Views(*(self._replayed(images, keys) if replay else self._make(images, keys)))
+
+    def _make(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         by_row = images.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        return Views(self._views(by_row, keys, self._globals), self._views(by_row, keys, self._locals))
+        return self._views(by_row, keys, self._globals), self._views(by_row, keys, self._locals)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(N, C, S, S) uint8 → float32 of side `size`, with the views' mean and deviation: what is evaluated."""
