@@ -1,10 +1,11 @@
 """How fast LeJEPA trains: images per second, against the loop people write today and against the encoder alone.
 
     python benchmarks/trainer.py [--data cifar10] [--batch 128] [--threads 2] [--workers 2] [--steps 10] [--rounds 5]
+                                 [--device cuda] [--encoder small_resnet] [--width 32]
 
-small_resnet at 32 px, 2 global and 6 local views an image, views as in the paper. Rows: `encoder`, forward and backward
-of the encoder alone on views that are there already (the speed of light); `encoder and projector`, the same with the
-projector; `ours`, lejepa/trainer.py with everything that it does in an epoch but the evaluation, with 1,024 slices, and
+small_resnet, or another encoder, at 32 px, 2 global and 6 local views an image, views as in the paper. Rows: `encoder`,
+forward and backward of the encoder alone on views that are there already (the speed of light); `encoder and projector`,
+the same with the projector; `ours`, lejepa/trainer.py with everything that it does in an epoch but the evaluation, with 1,024 slices, and
 with infinitely many; `plain loop`, what people do: torchvision's v2 transforms image by image in DataLoader workers,
 SIGReg as the paper's package writes it; `lightly`, where it is installed (extra `bench`): its transform in DataLoader
 workers and its loss. Precision, encoder, batch and views are the same in every row. The rows take turns of `--steps`
@@ -37,10 +38,12 @@ Turn = Callable[[], None]
 ENCODER, OURS, PLAIN = "encoder", "ours", "plain loop"
 
 
-def config(data: str, batch: int, precision: str, threads: int) -> TrainConfig:
+def config(chosen: argparse.Namespace, precision: str) -> TrainConfig:
+    encoder = {"name": chosen.encoder} | ({"width": chosen.width} if chosen.width else {})
     return TrainConfig.model_validate({
-        "data": {"name": data}, "views": {"global_views": 2, "local_views": 6}, "batch_size": batch, "epochs": 100,
-        "precision": precision, "threads": threads, "device": "cpu", "method": {"name": "lejepa", "slices": 1024},
+        "data": {"name": chosen.data}, "views": {"global_views": 2, "local_views": 6}, "batch_size": chosen.batch,
+        "encoder": encoder, "epochs": 100, "precision": precision, "threads": chosen.threads, "device": chosen.device,
+        "method": {"name": "lejepa", "slices": 1024},
     })  # fmt: skip
 
 
@@ -52,10 +55,11 @@ class Network(nn.Module):
         trainer = Trainer(c)
         self.method = trainer.method.train()
         self.optimizer = torch.optim.AdamW(self.method.parameters(), lr=1e-3)
-        self.autocast = trainer._autocast
+        self.autocast, self.device = trainer._autocast, trainer.device
 
     def embed(self, views: list[Tensor]) -> Tensor:
         """Lists of (N, C, S, S), one per view → (V, N, D); views of one size in one pass."""
+        views = [v.to(self.device) for v in views]
         sizes = sorted({v.shape[-1] for v in views}, reverse=True)
         with self.autocast():
             passes = [torch.stack([v for v in views if v.shape[-1] == size]) for size in sizes]
@@ -125,7 +129,7 @@ def rows(c: TrainConfig, steps: int, workers: int) -> dict[str, Turn]:
     trainer = Trainer(c)
     split = trainer.data.train
     batches = torch.randperm(len(split))[: steps * c.batch_size].split(c.batch_size)
-    views = trainer.multicrop(split.images[batches[0]], sample_keys(0, 0, batches[0]))
+    views = trainer.multicrop(split.images[batches[0]].to(c.device), sample_keys(0, 0, batches[0].to(c.device)))
     network = Network(c)
 
     def encoder_alone() -> None:
@@ -161,28 +165,31 @@ def rows(c: TrainConfig, steps: int, workers: int) -> dict[str, Turn]:
         "encoder and projector": with_projector,
         OURS: lambda: trainer._train() and None,
         "ours, exact slices": lambda: exact._train() and None,
-        PLAIN: plain(torchvision_views(c), official(c.method.slices, "cpu")),
+        PLAIN: plain(torchvision_views(c), official(c.method.slices, c.device)),
     }
     try:
         from lightly.loss import SIGReg as Lightly
     except ImportError:
         return found
-    return found | {"lightly": plain(lightly_views(c), Lightly(num_vectors=c.method.slices))}
+    return found | {"lightly": plain(lightly_views(c), Lightly(num_vectors=c.method.slices).to(c.device))}
 
 
 def measure(c: TrainConfig, steps: int, rounds: int, workers: int) -> Table:
     turns = rows(c, steps, workers)
+    wait = torch.cuda.synchronize if c.device == "cuda" else lambda: None
     for turn in turns.values():
         turn()  # warm
     rates: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
+            wait()
             start = time.perf_counter()
             turn()
+            wait()
             rates[name].append(steps * c.batch_size / (time.perf_counter() - start))
     best = {name: max(found) for name, found in rates.items()}
-    table = Table(title=f"{c.data.name}, batch {c.batch_size}, {c.precision}, {c.threads} thread(s), {workers} loader "
-                  f"workers for the last rows, n = {rounds} turns of {steps} steps", title_justify="left")  # fmt: skip
+    table = Table(title=f"{c.encoder.name}, {c.data.name}, batch {c.batch_size}, {c.precision}, {c.threads} thread(s), "
+                  f"{workers} loader workers for the last rows, n = {rounds} turns of {steps} steps", title_justify="left")  # fmt: skip
     for column in ("", "images/s", "median", "× plain loop", "share of the encoder's"):
         table.add_column(column, justify="right" if column else "left")
     for name in sorted(best, key=best.__getitem__, reverse=True):
@@ -201,13 +208,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--encoder", default="small_resnet")
+    parser.add_argument("--width", type=int, help="of small_resnet or small_vit")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     chosen = parser.parse_args()
     console = Console(width=110)
-    console.print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}; rates of the best turn")
+    where = f"{torch.cuda.get_device_name()}, " if chosen.device == "cuda" else ""
+    console.print(f"{where}{processor()}, {os.cpu_count()} cores, torch {torch.__version__}; rates of the best turn")
     for precision in chosen.precisions:
-        c = config(chosen.data, chosen.batch, precision, chosen.threads)
-        console.print(measure(c, chosen.steps, chosen.rounds, chosen.workers))
+        console.print(measure(config(chosen, precision), chosen.steps, chosen.rounds, chosen.workers))
 
 
 if __name__ == "__main__":
