@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from harness.drive import RunSummary
+    from harness.pool import Placement
 
 app = typer.Typer(
     add_completion=False,
@@ -315,13 +316,17 @@ def doctor(
     folder: Runs = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
     with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Start Ray once, and end it.")] = True,
-    cluster: Annotated[str | None, typer.Option(help="Look at the nodes of this Ray: auto, or HOST:PORT.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Look at the nodes of this Ray: auto, HOST:PORT, or a sweep file, and its pools.")
+    ] = None,
 ) -> None:
     """Look at what a sweep will stand on: installation, GPUs, memory, disk, data, MLflow, Ray."""
     from harness.doctor import FAIL, examine, line
 
+    with _user_errors():
+        where = None if cluster is None else _cluster(cluster)
     failed = 0
-    for finding in examine(folder, tracking_uri, with_ray, cluster):
+    for finding in examine(folder, tracking_uri, with_ray, where):
         failed += finding.result == FAIL
         _print(line(finding))
     if failed:
@@ -392,6 +397,20 @@ def _finish(summary: "RunSummary", tracking_uri: str | None) -> None:
     if failed := summary.counts.get("failed"):
         where = summary.folder
         _fail(1, f"{failed} trials failed: `harness status {where}`, then `harness show KEY --dir {where}`")
+
+
+def _cluster(given: str) -> "Placement":
+    """The Ray at an address, or that of a sweep file with the file's pools."""
+    from harness.pool import Placement, placement
+    from harness.pool_config import Cluster
+    from harness.spec import load_sweep
+
+    if given == "local":
+        _fail(2, "--cluster local: there are no nodes to look at; `harness doctor` tries a Ray of this machine")
+    try:
+        return Placement({}, address=Cluster(address=given).address)
+    except ValueError:  # no address
+        return placement(load_sweep(given))
 
 
 def _command() -> list[str]:

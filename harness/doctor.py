@@ -18,10 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psutil
+
+if TYPE_CHECKING:
+    from harness.pool import Placement
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 _GIB = 2**30
@@ -39,10 +42,10 @@ class Finding:
 
 
 def examine(
-    runs: Path, tracking_uri: str | None = None, with_ray: bool = True, cluster: str | None = None
+    runs: Path, tracking_uri: str | None = None, with_ray: bool = True, cluster: Placement | None = None
 ) -> Iterator[Finding]:
-    """The findings, one after the other, as they are made. runs: where sweeps have their folders. cluster: address of
-    the Ray that is looked at, instead of one of our own.
+    """The findings, one after the other, as they are made. runs: where sweeps have their folders. cluster: the
+    Ray that is looked at instead of one of our own, and pools that are tried on it.
     """
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("installation", _installation),
@@ -244,10 +247,10 @@ def _ray() -> Iterator[Finding]:
         yield Finding("Ray", PASS, found)
 
 
-def _cluster(address: str, runs: Path) -> Iterator[Finding]:
+def _cluster(where: Placement, runs: Path) -> Iterator[Finding]:
     from harness.doctor_cluster import examine_cluster
 
-    yield from examine_cluster(address, runs)
+    yield from examine_cluster(where, runs)
 
 
 # -- as shown ---------------------------------------------------------------------------------------------------------

@@ -11,28 +11,55 @@ from pathlib import Path
 from typing import Any
 
 from harness.doctor import FAIL, PASS, WARN, Finding
+from harness.pool import Placement, PoolError
 
 _PATIENCE = 120.0  # seconds for the first process on a node
 _CACHED = 5.0  # seconds after which a network file system shows what another node has written
 
 
-def examine_cluster(address: str, runs: Path) -> Iterator[Finding]:
-    """runs: where sweeps have their folders, by the path under which every node must see it. Trains nothing, and takes
-    away what it writes. Raises PoolError where no Ray answers.
+def examine_cluster(where: Placement, runs: Path) -> Iterator[Finding]:
+    """where: the Ray that is asked; its pools, of which there may be none, are tried on it. runs: where sweeps have
+    their folders, by the path under which every node must see it. Trains nothing, and takes away what it writes. Raises
+    PoolError where no Ray answers.
     """
     import ray
 
     from harness.executors import connect
 
-    connect(address)
+    connect(where.address)
     try:
-        nodes = {node["NodeID"]: _name(node) for node in ray.nodes() if node["Alive"]}
-        told = _on_every_node(nodes, _describe)
-        yield Finding("cluster", PASS, f"{len(nodes)} nodes: {', '.join(nodes.values())}")
-        yield same_code({nodes[node]: found for node, found in told.items()})
-        yield from _storage(nodes, runs)
+        if where.address != "local":
+            yield from _nodes(runs)
+        if where.pools:
+            yield places(where)
     finally:
         ray.shutdown()
+
+
+def places(where: Placement) -> Finding:
+    """Whether the Ray that this process is connected to has a place for every pool, and how many."""
+    from harness.executors import RayExecutor
+
+    try:
+        with RayExecutor(where) as executor:
+            counted = executor.places
+    except PoolError as error:
+        return Finding("pools", FAIL, str(error))
+    at_once = [f"{name} {count} of {where.pools[name].max_concurrent}" for name, count in counted.items()]
+    total = f", all together at most {where.most}" if len(counted) > 1 else ""
+    few = any(count < where.pools[name].max_concurrent for name, count in counted.items())
+    fewer = "; CPUs, GPUs or memory hold no more than that of max_concurrent" if few else ""
+    return Finding("pools", WARN if few else PASS, f"trials at once: {', '.join(at_once)}{total}{fewer}")
+
+
+def _nodes(runs: Path) -> Iterator[Finding]:
+    import ray
+
+    nodes = {node["NodeID"]: _name(node) for node in ray.nodes() if node["Alive"]}
+    told = _on_every_node(nodes, _describe)
+    yield Finding("cluster", PASS, f"{len(nodes)} nodes: {', '.join(nodes.values())}")
+    yield same_code({nodes[node]: found for node, found in told.items()})
+    yield from _storage(nodes, runs)
 
 
 def same_code(told: Mapping[str, Any]) -> Finding:

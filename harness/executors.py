@@ -131,7 +131,7 @@ class RayExecutor:
             pools = self._placement.pools
             self._gpu_bytes = {name: gpu_bytes(pool) for name, pool in pools.items() if pool.gpus and pool.memory}
             smallest = {name: self._shape(name, _at_least(pool)) for name, pool in pools.items()}
-            self._places = places_of(self._placement, smallest, self._nodes)
+            self.places = places_of(self._placement, smallest, self._nodes)
         except BaseException:
             self.__exit__()
             raise
@@ -151,7 +151,7 @@ class RayExecutor:
         from harness.tuning import Asker, Hearer, Sweep, Undertaker
 
         queues = Queues(
-            search, self._placement, self._places, self._capacity(), self._shape_of,
+            search, self._placement, self.places, self._capacity(), self._shape_of,
             lambda trial, reason: refuse(trial, reason, search, listener),
         )  # fmt: skip
         sweep = Sweep(
@@ -165,7 +165,7 @@ class RayExecutor:
                     search_alg=Asker(sweep),
                     num_samples=-1,
                     # without it, Tune starts one at a time (ray#63770)
-                    max_concurrent_trials=min(self._placement.most, sum(self._places.values())),
+                    max_concurrent_trials=min(self._placement.most, sum(self.places.values())),
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
@@ -204,9 +204,10 @@ class RayExecutor:
         from harness.memory import MeasurementError, peak_bytes
 
         try:
-            shape = self._shape(name, peak_bytes(here))
+            needed = peak_bytes(here)
         except MeasurementError as error:
             raise PoolError(f"{name}: {error}") from error
+        shape = self._shape(name, needed)
         if not places(shape, self._nodes):
             raise PoolError(f"{name}: the trial takes {shape.memory / 1e9:.2f} GB, and no node has as much")
         return shape
@@ -224,7 +225,12 @@ class RayExecutor:
         return name, canonical(shape(granted(trial.config, self._placement.pools[name])))
 
     def _shape(self, name: str, needed: int | None) -> Shape:
-        return shape_in(self._placement.pools[name], needed, self._gpu_bytes.get(name))
+        from harness.memory import MeasurementError
+
+        try:
+            return shape_in(self._placement.pools[name], needed, self._gpu_bytes.get(name))
+        except MeasurementError as error:
+            raise PoolError(f"{name}: {error}") from error
 
     def _capacity(self) -> dict[str, float]:
         nodes = self._nodes

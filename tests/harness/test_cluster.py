@@ -45,11 +45,6 @@ nodes = [cluster.add_node(num_cpus=1, num_gpus=1, labels={"kind": "fast"}, objec
          for _ in range(2)]
 cluster.wait_for_nodes()
 
-findings = list(examine_cluster(cluster.address, folder / "runs"))
-assert [finding.result for finding in findings] == [PASS, PASS, PASS], findings
-assert not list((folder / "runs").iterdir())
-print("doctor is content")
-
 def spec(address):
     return SweepSpec.model_validate({
         "name": "nodes", "base": {"epochs": 1}, "cluster": {"address": address},
@@ -57,6 +52,12 @@ def spec(address):
                   "fast": {"max_concurrent": 2, "gpus": 1, "labels": {"kind": "fast"}}},
         "place": [{"when": "data.size >= 16", "pool": "fast"}],
     })
+
+findings = list(examine_cluster(placement(spec(cluster.address)), folder / "runs"))
+assert [finding.result for finding in findings] == [PASS, PASS, PASS, PASS], findings
+assert "pools.plain 1 of 1, pools.fast 2 of 2" in findings[-1].found, findings
+assert not list((folder / "runs").iterdir())
+print("doctor is content")
 
 @dataclass(frozen=True)
 class Telling(fake.Fake):

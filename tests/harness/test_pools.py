@@ -317,7 +317,14 @@ def test_labels_that_no_node_has_are_told_with_those_that_there_are() -> None:
 )  # fmt: skip
 def test_no_more_trials_run_than_cpus_and_gpus_hold(pool: Pool, at_once: int) -> None:
     with RayExecutor(pool) as executor:
-        assert executor._places == {"pool": at_once}
+        assert executor.places == {"pool": at_once}
+
+
+@pytest.mark.usefixtures("ray_on_two_cpus")
+def test_declared_memory_that_no_gpu_has_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "gpu_bytes", lambda pool: 80 * GIB)
+    with pytest.raises(PoolError, match=r"pool: a trial takes 107.37 GB.* the GPU has 85.90 GB"):
+        RayExecutor(Pool(gpus=1, memory=100 * GIB)).__enter__()
 
 
 @pytest.mark.usefixtures("ray_on_two_cpus")
@@ -325,7 +332,7 @@ def test_memory_is_measured_and_trials_are_packed_by_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(executors, "gpu_bytes", lambda pool: 80 * GIB)
     monkeypatch.setattr("harness.memory.peak_bytes", lambda config: config.data.size * GIB)
     with RayExecutor(Pool(gpus=1, memory="measured", max_concurrent=2), Seeing(waits_for={0: 1, 1: 0})) as executor:
-        assert executor._places == {"pool": 2}
+        assert executor.places == {"pool": 2}
         assert executor._shape_of(small(0)).gpus == pytest.approx(1 / 8)  # 80 / 8.8 and CUDA's own half GiB
         diary = Diary()
         executor.run(Enumerated([small(0), small(1), trial(2, data={"size": 100})]), diary, tmp_path)
