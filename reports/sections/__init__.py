@@ -8,7 +8,7 @@ paper                    the paper's tables: paper_cells, paper_shapes, paper_li
 labelfree                what a selection without labels cost
 lambda_                  λ: losses, lambda_rate, lambda_labelfree
 slices                   enough_slices, step_cost
-architectures            lineup, encoder_costs, encoder_tuning
+architectures            lineup, encoder_costs, encoder_tiers, encoder_front, encoder_budgets, encoder_tuning
 scaling                  laws and rules across scale: scaling_lines, scaling_laws, scaling_tables, scaling_rules
 heuristics               heuristics_answer, heuristics_tables, recipes
 methods                  arms side by side: budget, rates, robustness and conditions
