@@ -171,9 +171,14 @@ class Study:
         return metric_text(self.judge)
 
     @property
+    def selecting_text(self) -> str:
+        """The metric that selects: "validation k-NN accuracy"."""
+        return metric_text(self.metric)
+
+    @property
     def selected_on(self) -> str:
-        """How what is selected was found best: "on validation"."""
-        return f"by {self.metric}" if self.label_free else "on validation"
+        """How what is selected was found best: "by validation k-NN accuracy"."""
+        return f"by {self.selecting_text}"
 
     def compare(self, a: Cell, b: Cell, a_text: str, b_text: str) -> Contrast:
         shared = a.judged.index.intersection(b.judged.index)

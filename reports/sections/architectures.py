@@ -43,12 +43,13 @@ def _section(study: Study, lineup: Lineup, rank: int, named: bool) -> Section:
         blocks.append(front(study, priced, slug))
     blocks += [accuracy(study, priced, slug), costs(study, priced, slug), *budgets(study, priced, slug)]
     blocks += encoder_tuning.blocks(study, lineup, slug)
-    blocks.append(Prose(list(filter(None, [apart_text(lineup), _RULES]))))
+    blocks.append(Prose(list(filter(None, [apart_text(lineup), _rules(study)]))))
     return Section(slug, f"Encoders under {name_text(lineup.method)}" if named else "Encoders", blocks)
 
 
-_RULES = (
-    "Only encoders are compared here, under one method with the same data, probe, batch, views and epochs; of methods "
-    "nothing follows. Each encoder stands for its best cell on validation, and test judges. Verdicts against the best "
-    "are not corrected for their number; the rank intervals are."
-)
+def _rules(study: Study) -> str:
+    return (
+        "Only encoders are compared here, under one method with the same data, probe, batch, views and epochs; of "
+        f"methods nothing follows. Each encoder stands for its best cell {study.selected_on}; {study.judge_text} "
+        "judges. Verdicts against the best are not corrected for their number; the rank intervals are."
+    )

@@ -76,7 +76,7 @@ def answer(study: Study, strength: str, failed: list[Check]) -> str:
     lead = study.leads
     if lead is None or lead.selected is None or lead.selected.estimate is None:
         return "No answer yet: no arm has finished."
-    clauses = [_headline(study, lead, lead.selected), *_lambda_clauses(lead), *_contrast_clause(study, strength)]
+    clauses = [_headline(study, lead, lead.selected), *_lambda_clauses(study, lead), *_contrast_clause(study, strength)]
     return question.answer(study) or "; ".join(clauses) + "."
 
 
@@ -93,13 +93,13 @@ def _headline(study: Study, arm: Arm, cell: Cell) -> str:
     return f"{advice}: {value} ({n})"
 
 
-def _lambda_clauses(arm: Arm) -> list[str]:
+def _lambda_clauses(study: Study, arm: Arm) -> list[str]:
     if not sweeps_lambda(arm):
         return []
     said = []
     flat = plateau(arm)
     if flat is not None:
-        said.append(_plateau_text(flat))
+        said.append(_plateau_text(study, flat))
     if below := _collapsed_below(arm):
         said.append(below)
     return said
@@ -125,10 +125,11 @@ def _collapsed_below(arm: Arm) -> str:
     return f"λ = 0 {how}" if lost == [0] else f"every tried λ up to {number(lost[-1])} {how}"
 
 
-def _plateau_text(flat: Plateau) -> str:
+def _plateau_text(study: Study, flat: Plateau) -> str:
     if flat.cells == 1:
         return "no neighbouring λ is within one standard error"
-    return f"any tried λ from {number(flat.low)} to {number(flat.high)} is within one standard error on validation"
+    span = f"from {number(flat.low)} to {number(flat.high)}"
+    return f"any tried λ {span} is within one standard error {study.selected_on}"
 
 
 def _contrast_clause(study: Study, strength: str) -> list[str]:

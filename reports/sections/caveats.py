@@ -83,4 +83,4 @@ def _candidates(study: Study) -> list[str]:
     factors = listing([factor_text(path) for path in study.sweep.factors])
     if most < 2:
         return []
-    return [f"Up to {most} confirmed configurations per value of {factors}: validation chose one, test judged it."]
+    return [f"Up to {most} confirmed configurations per value of {factors}: the best {study.selected_on} was taken."]

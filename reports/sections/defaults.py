@@ -94,7 +94,8 @@ def _gains_text(study: Study, changes: Sequence[Change]) -> str:
     ranked = sorted(known, key=lambda pair: -study.sign * pair[1])
     shown = [f"{name_text(c.arm.name)} {with_interval(gain, None, None, study.metric, sign=True)}"
              for c, gain in ranked]  # fmt: skip
-    text = f"Tuned against published default, on validation with fresh seeds: {listing(shown)} {points}".rstrip() + "."
+    head = f"Tuned against published default, {study.selected_on} with fresh seeds"
+    text = f"{head}: {listing(shown)} {points}".rstrip() + "."
     return text + (f" For {listing(kept)} the default was the best found." if kept else "")
 
 
@@ -138,9 +139,9 @@ def _table(study: Study, changes: Sequence[Change]) -> Table:
         f"tuned, fresh seeds{of}", f"gain on fresh seeds{points}", "random trials that reach the default",
     ]  # fmt: skip
     caption = (
-        "The published default against the tuned configuration, all on validation. The gain within the search chose "
-        "its own best and is never negative; the gain on fresh seeds did not, but compares different seeds, so it has "
-        "no paired interval. The last column is where the expected best of a random search passes the default."
+        f"The published default against the tuned configuration, all {study.selected_on}. The gain within the search "
+        "chose its own best and is never negative; the gain on fresh seeds did not, but compares different seeds, so "
+        "it has no paired interval. The last column is where the expected best of a random search passes the default."
     )
     return Table("default-tuned", caption, columns, [_row(study, c) for c in changes], provenance=True)
 

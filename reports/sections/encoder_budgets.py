@@ -29,8 +29,9 @@ def budgets(study: Study, priced: Priced, slug: str) -> list[Block]:
     if len(entries) < 2 or not panels:
         return []
     led = {kind: _leaders(study, entries, kind) for kind in panels}
+    leaders = "; ".join(_leaders_text(entries, kind, led[kind]) for kind in panels)
     prose = Prose([
-        f"On validation, as the budget grows: {'; '.join(_leaders_text(entries, kind, led[kind]) for kind in panels)}. "
+        f"By {study.selecting_text}, as the budget grows: {leaders}. "
         "These are means of unfinished trainings whose learning rate was still falling: a larger encoder would do "
         "better with a schedule that ends at the budget."
     ])  # fmt: skip

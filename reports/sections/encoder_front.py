@@ -8,7 +8,15 @@ from reports.content import Figure, Table, Value, plain
 from reports.evidence import Cell, Study
 from reports.sections.design import colour_class
 from reports.sections.encoder_tiers import Priced, short, tiered
-from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, y_label
+from reports.sections.factor import (
+    difference_value,
+    estimate_value,
+    mean_value,
+    raw_frame,
+    seeds_text,
+    selected_head,
+    y_label,
+)
 from reports.sections.lineup import Entry, Lineup
 from reports.wording import amount, count, difference_unit, listing, minus, name_text, unit
 
@@ -46,7 +54,7 @@ def accuracy(study: Study, priced: Priced, slug: str) -> Table:
     best = max(priced.lineup.complete, key=lambda e: study.sign * e.cell.val.mean(), default=None)
     ranks, seeds = _ranks(study, priced.lineup)
     columns = [
-        "encoder", "n", f"validation mean{of}", f"{study.judge_text} [95 % interval]{of}",
+        "encoder", "n", selected_head(study), f"{study.judge_text} [95 % interval]{of}",
         f"difference to {best.label if best else 'the best'} [95 % interval]{points}", "verdict",
         "rank [95 % interval]", f"at initialisation{of}", "collapsed, diverged",
     ]  # fmt: skip
@@ -55,7 +63,8 @@ def accuracy(study: Study, priced: Priced, slug: str) -> Table:
         cell = entry.cell
         contrast = None if best is None or entry is best else study.compare(cell, best.cell, entry.label, best.label)
         known = contrast is not None and contrast.estimate is not None
-        remark = "best on validation" if entry is best else contrast.verdict if contrast and known else cell.losses
+        remark = contrast.verdict if contrast and known else cell.losses
+        remark = f"best {study.selected_on}" if entry is best else remark
         rank = ranks.get(id(entry))
         rows.append([
             labelled(study, entry, strong=entry is best), plain(len(cell.finished)), mean_value(cell.val, study.metric),

@@ -38,7 +38,7 @@ def _text(study: Study, found: list[tuple[Entry, Change]]) -> str:
     gains = [study.sign * (after - before) for _, before, after in known]
     points = difference_unit(study.metric)
     low, high = (minus(amount(value, study.metric)) for value in (min(gains), max(gains)))
-    said = f"Tuning each encoder gained {low} to {high} {points}".rstrip() + " on validation with fresh seeds"
+    said = f"Tuning each encoder gained {low} to {high} {points}".rstrip() + f" {study.selected_on} with fresh seeds"
     if len(known) < 2:
         return f"{said}."
     first = max(known, key=lambda item: study.sign * item[1])[0]
@@ -64,9 +64,9 @@ def _table(study: Study, found: list[tuple[Entry, Change]], slug: str) -> Table:
         "fresh seeds", f"tuned, fresh seeds{of}", f"gain on fresh seeds{points}",
     ]  # fmt: skip
     caption = (
-        "The settings carried over to an encoder (the first trial of each study) against those searched for it, on "
-        "validation. The gain within the search chose its own best and is never negative; the gain on fresh seeds did "
-        "not, but compares different seeds, so it has no paired interval."
+        "The settings carried over to an encoder (the first trial of each study) against those searched for it, "
+        f"{study.selected_on}. The gain within the search chose its own best and is never negative; the gain on fresh "
+        "seeds did not, but compares different seeds, so it has no paired interval."
     )
     return Table(f"{slug}-tuning", caption, columns, [_row(study, *pair) for pair in found], provenance=True)
 

@@ -122,8 +122,8 @@ def _curve(study: Study, arm: Arm, path: str, slug: str) -> Figure:
     log = min(values) > 0 and max(values) / min(values) >= LOG_FROM
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} against {factor_text(path)}"
     text = figures.Text(
-        slug, f"{what}, {seeds_text(arm.cells)}; dots are seeds, bars 95 % intervals; the ringed point was selected on "
-        "validation.", _alt(study, arm, what), raw_frame(study, arm.cells), wide=True,
+        slug, f"{what}, {seeds_text(arm.cells)}; dots are seeds, bars 95 % intervals; the ringed point was selected "
+        f"{study.selected_on}.", _alt(study, arm, what), raw_frame(study, arm.cells), wide=True,
     )  # fmt: skip
     return figures.curve(
         text, series(study, arm, path), factor_text(path), y_label(study), log=log, levels=levels(study, arm.encoder)
@@ -155,15 +155,21 @@ def cell_table(study: Study, arm: Arm, slug: str, note: str = "") -> Table:
     rows = [_cell_row(study, arm, cell) for cell in arm.cells]
     paths = list(dict.fromkeys(path for cell in arm.cells for path in cell.values))
     columns = [
-        *(factor_text(path) for path in paths), "n", _head(study, study.metric),
-        f"{_head(study, study.judge)} [95 % interval]",
+        *(factor_text(path) for path in paths), "n", selected_head(study),
+        f"{_head(study.judge)} [95 % interval]",
         f"difference to the selected [95 % interval]{f' ({points})' if points else ''}", "collapsed", "diverged", "",
     ]  # fmt: skip
     caption = f"Cells of {name_text(arm.name)}; differences are paired by seed. {note}".strip()
     return Table(f"{slug}-cells", caption, columns, rows, provenance=True)
 
 
-def _head(study: Study, metric: str) -> str:
+def selected_head(study: Study) -> str:
+    """Of a column with the means by which cells were selected."""
+    of = f" ({unit(study.metric)})" if unit(study.metric) else ""
+    return f"{study.selecting_text}, mean{of}"
+
+
+def _head(metric: str) -> str:
     split = metric.partition("/")[0]
     word = {"val": "validation mean", "test": "test mean"}.get(split, metric)
     return f"{word} ({unit(metric)})" if unit(metric) else word

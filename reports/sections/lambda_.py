@@ -189,7 +189,7 @@ def _collapsed(cell: Cell) -> str:
 def _curve(study: Study, arm: Arm, slug: str) -> Figure:
     flat = plateau(arm)
     shaded = (
-        "The shaded band holds the λ within one standard error of the best validation mean." if flat
+        f"The shaded band holds the λ within one standard error of the best {study.selected_on}." if flat
         else "No plateau is shaded: one seed has no standard error."
     )  # fmt: skip
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} against λ"
@@ -234,7 +234,7 @@ def _plateaus(study: Study, arm: Arm, slug: str) -> Table:
     rows = [_plateau_row(study, arm, text, cells, several) for text, cells in lines(arm, LAMBDA)]
     caption = (
         f"Plateau over λ in {name_text(arm.name)}, {seeds_text(arm.cells)}: the tried λ within one standard error of "
-        "the best validation mean; ≥ where it reaches the end of what was tried. Losses are paired by seed, on "
+        f"the best {study.selected_on}; ≥ where it reaches the end of what was tried. Losses are paired by seed, on "
         f"{study.judge_text}."
     )
     return Table(f"{slug}-plateau", caption, columns, rows, provenance=True)

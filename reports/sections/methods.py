@@ -9,7 +9,15 @@ from reports.content import Block, Figure, Heading, Prose, Section, Table, Value
 from reports.evidence import Arm, Contrast, Study, encoder_names
 from reports.sections import budget, lineup, rates, recipes, robustness, searches, tuning
 from reports.sections.design import colour_class
-from reports.sections.factor import difference_value, estimate_value, mean_value, raw_frame, seeds_text, y_label
+from reports.sections.factor import (
+    difference_value,
+    estimate_value,
+    mean_value,
+    raw_frame,
+    seeds_text,
+    selected_head,
+    y_label,
+)
 from reports.sections.gate import Check, failures
 from reports.wording import amount, count, difference_unit, listing, name_text, unit, with_interval
 
@@ -22,6 +30,13 @@ class Line:
     contrast: Contrast | None  # reference − arm
     p: float | None  # adjusted for all trained arms of the encoder
     refusal: str  # why there is no p
+
+
+def _luck(study: Study) -> str:
+    if study.judge == study.metric:
+        return ""
+    judge = f"{study.judge_text[0].upper()}{study.judge_text[1:]}"
+    return f"{judge}, which selected nothing, judges it, so a winner's luck is not counted twice. "
 
 
 def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
@@ -51,9 +66,8 @@ def _side_by_side(study: Study, groups: Sequence[str], failed: list[Check]) -> S
             blocks.append(Prose([said]))
         blocks += [_figure(study, lines, reference, rank), _table(study, lines, reference, rank, names[encoder])]
     blocks.append(Prose([
-        "An arm with several cells is represented by the one with the best validation mean; test, which selected "
-        "nothing, judges it, so the winner's luck on validation is not counted twice. Arms are compared within one "
-        "encoder only."
+        f"An arm with several cells is represented by the best {study.selected_on}. {_luck(study)}Arms are compared "
+        "within one encoder only."
     ]))  # fmt: skip
     alone = [arm for arm in study.arms if len(study.within(arm.encoder)) == 1]
     if alone:
@@ -191,14 +205,14 @@ def _table(study: Study, lines: Sequence[Line], reference: Arm | None, rank: int
     columns = [
         "arm", *(["cell selected"] if with_cells else []),
         *([f"best of the search, median of studies{of}"] if with_search else []),
-        "n", f"validation mean{of}", f"{study.judge_text} [95 % interval]{of}",
+        "n", selected_head(study), f"{study.judge_text} [95 % interval]{of}",
         f"{against} − arm [95 % interval]{points}", f"P({against} better)", "p (Holm)", "verdict",
     ]  # fmt: skip
     rows = [_row(study, line, reference, with_cells, with_search) for line in lines]
-    return Table(f"methods-{rank}", _caption(lines, encoder_name, with_search), columns, rows, provenance=True)
+    return Table(f"methods-{rank}", _caption(study, lines, encoder_name, with_search), columns, rows, provenance=True)
 
 
-def _caption(lines: Sequence[Line], encoder_name: str, with_search: bool) -> str:
+def _caption(study: Study, lines: Sequence[Line], encoder_name: str, with_search: bool) -> str:
     family = [line for line in lines if line.contrast and line.contrast.estimate and not line.arm.is_floor]
     refused = list(dict.fromkeys(line.refusal for line in family if line.refusal))
     said = [f"Arms with {encoder_name}. Differences are paired by seed; P counts all pairs of seeds, ties ½."]
@@ -208,7 +222,7 @@ def _caption(lines: Sequence[Line], encoder_name: str, with_search: bool) -> str
     if refused:
         said.append(f"Where no p is given: {listing(refused)}.")
     if with_search:
-        said.append("The best of a search chose itself on validation: it flatters, and enters no other column.")
+        said.append(f"The best of a search chose itself {study.selected_on}: it flatters, and enters no other column.")
     return " ".join(said)
 
 

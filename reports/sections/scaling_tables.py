@@ -33,7 +33,7 @@ def measured(study: Study, ladders: Mapping[str, Sequence[Rung]]) -> Table:
             _scaled(rung.flops, 1e-12), plain(len(rung.cell.finished)),
             *(_estimate(study, rung, of) for of in kinds), plain(rung.cell.losses),
         ])  # fmt: skip
-    chosen = " Where settings were compared, too, each scale shows those that validation selected." if settings else ""
+    chosen = f" Where settings were compared, too, each scale shows the best {study.selected_on}." if settings else ""
     caption = (
         f"What was measured: {_of(study, ERROR)} on {study.judge_text}, and the last epoch's training loss, which is "
         f"another quantity in every method.{chosen}"

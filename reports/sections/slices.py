@@ -22,6 +22,7 @@ from reports.sections.factor import (
     mean_value,
     raw_frame,
     seeds_text,
+    selected_head,
     series,
     tally,
     y_label,
@@ -75,7 +76,7 @@ def _accuracy(study: Study, arm: Arm, slug: str) -> Figure:
     text = figures.Text(
         slug,
         f"{what} in {name_text(arm.name)}, {seeds_text(arm.cells)}; dots are seeds, bars 95 % intervals; the ringed "
-        f"point was selected on validation.{_apart(arm)}{_shown(arm)}",
+        f"point was selected {study.selected_on}.{_apart(arm)}{_shown(arm)}",
         f"{what}. {'; '.join(said)}.", raw_frame(study, arm.cells), wide=True,
     )  # fmt: skip
     return figures.curve(
@@ -190,7 +191,7 @@ def _cells(study: Study, arm: Arm, found: list[Finding], slug: str) -> Table:
     percent = f" ({unit(study.judge)})" if unit(study.judge) else ""
     others = _others(arm)
     columns = [
-        *(factor_text(path) for path in others), "M", "n", f"validation mean{percent}",
+        *(factor_text(path) for path in others), "M", "n", selected_head(study),
         f"mean{percent} [95 % interval]", f"difference to the most slices{points} [95 % interval]", "verdict",
         "collapsed", "diverged", "",
     ]  # fmt: skip
