@@ -12,7 +12,7 @@ from reports import figures
 from reports.content import Block, Figure, Prose, Section, Table, Value, plain
 from reports.evidence import Study
 from reports.sections.design import colour_class
-from reports.wording import cell_text, count, factor_text, listing, metric_text, name_text
+from reports.wording import cell_text, count, factor_text, listing, metric_text, name_text, value_text
 
 _EVENT = "importance"
 
@@ -47,8 +47,8 @@ def sections(study: Study) -> list[Section]:
     blocks: list[Block] = [Prose([_answer(weighed)])]
     if weighed:
         blocks += [_figure(study, weighed), _table(study, weighed), Prose([_method(weighed)])]
-    if refused := _refused(found):
-        blocks.append(Prose([refused]))
+    if rest := [text for text in (_refused(found), *_conditional(study, found)) if text]:
+        blocks.append(Prose(rest))
     return [Section("importance", "Which searched parameters mattered", blocks)]
 
 
@@ -169,6 +169,28 @@ def _method(weighed: Sequence[Weighed]) -> str:
         "mattered only by making trials diverge, or be stopped early, is not seen: these trials have no score."
         f"{left}"
     )
+
+
+def _conditional(study: Study, found: Sequence[Weighed]) -> list[str]:
+    """Parameters under a condition, which the search tried and no share is of, each with the arms that have it."""
+    arms: dict[tuple[str, str], list[str]] = {}
+    for name in dict.fromkeys(cell.arm for cell in found):
+        spaces = ((study.sweep.spec.get("arms") or {}).get(name) or {}).get("nuisance") or {}
+        for path, space in spaces.items():
+            if when := space.get("when"):
+                said = listing([f"{factor_text(on)} is {_values_text(values)}" for on, values in when.items()])
+                arms.setdefault((path, said), []).append(name_text(name))
+    if not arms:
+        return []
+    said = "; ".join(f"{factor_text(path)} in {listing(names)}, where {when}" for (path, when), names in arms.items())
+    return [
+        f"Not weighed: {said}. Only some trials have such a parameter, and shares that compare it with the others need "
+        "trials that have them all."
+    ]
+
+
+def _values_text(values: object) -> str:
+    return " or ".join(value_text(value) for value in (values if isinstance(values, list) else [values]))
 
 
 def _refused(found: Sequence[Weighed]) -> str:

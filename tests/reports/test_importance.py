@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.ledger import Ledger
 from reports import load
@@ -95,3 +96,15 @@ def test_a_search_that_could_not_be_weighed_at_all_says_why(folder):
     said = [block.paragraphs[0] for block in blocks(folder, Prose)]
     assert said[0] == "The search says nothing about which parameter mattered."
     assert "one parameter was searched" in said[1]
+
+
+def test_parameters_under_a_condition_are_named_as_not_weighed_with_their_condition(folder):
+    spec = yaml.safe_load((folder / "sweep.yaml").read_text())
+    under = {"uniform": [0.8, 0.99], "when": {"optimizer.name": "sgd"}}
+    spec["arms"]["lejepa"] = {"nuisance": {LR: {"log_uniform": [1e-4, 1e-2]}, "optimizer.momentum": under}}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    with Ledger(folder / "ledger.db") as ledger:
+        event(ledger, "lejepa", {"method.lamb": 0.01}, CLEAR)
+        event(ledger, "vicreg", {}, CLEAR)
+    (said,) = [text for block in blocks(folder, Prose) for text in block.paragraphs if "Not weighed" in text]
+    assert said.startswith("Not weighed: optimizer.momentum in lejepa, where optimizer.name is sgd. Only some trials")
