@@ -1,20 +1,22 @@
-"""What a sweep asks beyond its arms: how many slices, which encoder, which heuristics, whether a table of the paper is
-seen again. Each has its own answer, and its own cells on which the strength of that answer rests.
+"""What a sweep asks beyond its arms: how many slices, which encoder, what scale brings, which heuristics, whether a
+table of the paper is seen again. Each has its own answer, and its own cells on which the strength of that answer rests.
 """
 
 from dataclasses import replace
 
 from reports.evidence import Contrast, Study
-from reports.sections import architectures, enough_slices, heuristics, paper_card, step_cost
+from reports.sections import architectures, enough_slices, heuristics, paper_card, scaling, step_cost
 from reports.sections.enough_slices import Finding
 from reports.sections.recipes import recipes
 
 
 def focused(study: Study) -> Study:
     """The study with what decides its question, where no contrast of arms is asked for: cells of a table of the paper
-    together, or a contrast of two."""
+    together, arms at their largest scale, or a contrast of two cells."""
     if cells := paper_card.deciding(study):
         return replace(study, together=cells)
+    if (largest := scaling.contrast(study)) is not None:
+        return replace(study, focus=largest)
     if study.asked is not None:
         return study
     contrast = _slices_contrast(study) or architectures.contrast(study)
@@ -25,8 +27,10 @@ def answer(study: Study) -> str | None:
     """One or a few sentences; None where the arms are the question."""
     if study.together:
         return paper_card.answer(paper_card.verdicts(study))
+    if (grown := scaling.answer(study)) is not None:
+        return grown
     if study.leads is not None and len(switched := recipes(study, study.leads.encoder)) > 2:
-        return " ".join(heuristics.answer(study, switched)) or None
+        return " ".join(heuristics.answer(study, switched)[:2]) or None  # the section has the third
     if study.asked is not None:
         return None
     if found := _findings(study):

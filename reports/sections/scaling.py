@@ -9,10 +9,24 @@ from reports import figures
 from reports import scaling as sc
 from reports import statistics as st
 from reports.content import Block, Figure, Heading, Items, Prose, Section
-from reports.evidence import Study
+from reports.evidence import Contrast, Study
 from reports.sections import scaling_rules, scaling_tables
 from reports.sections.scaling_laws import UNITS, Fitted, answers, fitted, with_bounds, x_text
-from reports.sections.scaling_lines import ERROR, LOSS, ladders, lines, others
+from reports.sections.scaling_lines import (
+    COMPUTE,
+    DATA,
+    EPOCHS,
+    ERROR,
+    IMAGES,
+    LENGTH,
+    LOSS,
+    SIZE,
+    Line,
+    ladders,
+    lines,
+    others,
+    rungs,
+)
 from reports.wording import is_percent, name_text
 
 _STEPS = 60  # of a drawn law
@@ -40,11 +54,52 @@ def sections(study: Study) -> list[Section]:
     return [Section("scaling", "Scale", blocks)]
 
 
+def answer(study: Study) -> str | None:
+    """What error does with compute, or with the first way of growing that has a law where compute has none; None where
+    the sweep is not about scale."""
+    if not (grown := _asked(study)):
+        return None
+    laws = fitted(study, grown)
+    ways = dict.fromkeys([COMPUTE, *(law.line.along for law in laws if law.of == ERROR and law.law is not None)])
+    for along in sorted(ways, key=lambda way: all(law.law is None for law in laws if law.line.along == way)):
+        if said := answers(study, [law for law in laws if law.line.along == along]):
+            return " ".join(said)
+    return None
+
+
+def _asked(study: Study) -> list[Line]:
+    """The lines of a sweep that is about scale: it grows data or epochs (encoders alone are a question of their own),
+    and declares no contrast; else none."""
+    if study.sweep.spec.get("contrast") or not {DATA, EPOCHS} & set(study.sweep.factors):
+        return []
+    grown = _grown(study)
+    return grown if {line.along for line in grown} & {IMAGES, LENGTH} else []
+
+
+def contrast(study: Study) -> Contrast | None:
+    """The two arms that are asked about, by default the first two, at the largest scale that both were trained at."""
+    if study.asked is None or not set(study.asked) <= {line.arm for line in _asked(study)}:
+        return None
+    a, b = (
+        {(rung.cell.encoder, rung.limit, rung.epochs): rung for rung in rungs(study, name) if rung.cell.complete}
+        for name in study.asked
+    )
+    shared = [size for size in a if size in b]
+    if not shared:
+        return None
+    largest = max(shared, key=lambda size: (a[size].flops or 0.0, a[size].samples or 0.0, a[size].params or 0.0))
+    said = [f"{name_text(name)} at the largest scale" for name in study.asked]
+    return study.compare(a[largest].cell, b[largest].cell, *said)
+
+
 def covers(study: Study) -> set[str]:
     """Arms whose cells differ in scale alone and make a line: the section shows every cell of theirs."""
+    return {line.arm for line in _grown(study)} if {*SIZE, DATA, EPOCHS} & set(study.sweep.factors) else set()
+
+
+def _grown(study: Study) -> list[Line]:
     by_arm = ladders(study)
-    grown = {line.arm for line in lines(study, by_arm)}
-    return {name for name in grown if not any(others(rung) for rung in by_arm[name])}
+    return [line for line in lines(study, by_arm) if not any(others(rung) for rung in by_arm[line.arm])]
 
 
 _LIMITS = (

@@ -19,7 +19,7 @@ from reports import build, load
 from reports.content import Card, Document, Figure, Items, Table
 from reports.evidence import study
 from reports.render import write
-from reports.sections import factor, scaling, scaling_lines, scaling_rules
+from reports.sections import factor, question, scaling, scaling_lines, scaling_rules
 
 sys.path.insert(0, str(Path(__file__).parent))
 from planted import undrawn
@@ -268,6 +268,27 @@ def test_the_best_learning_rate_is_read_from_search_trials_of_every_width(tmp_pa
     )
     assert found.rule.slope.low < -1 < found.rule.slope.high
     assert "Best learning rate against encoder width" in scaling_rules.sentence(found)
+
+
+# -- the question of its sweep -----------------------------------------------------------------------------------------
+
+
+def test_a_sweep_over_sizes_is_answered_by_its_law_of_compute_and_decided_at_the_largest_scale(two_arms, quick):
+    found = question.focused(study(load(two_arms)))
+    said = question.answer(found)
+    assert said.startswith("Error of lejepa against training FLOPs (compute: the best at each cost) falls as")
+    assert "lejepa scales better than vicreg" in said
+    largest = {"encoder.width": 128, "data.limit": 16000, "epochs": 12}
+    assert [cell.values for cell in (found.primary.a, found.primary.b)] == [largest, largest]
+    assert found.primary.estimate.mean > 0  # lejepa's error falls faster with width
+    assert found.leads.name == "lejepa"
+
+
+def test_a_sweep_over_sizes_with_a_declared_contrast_keeps_it(two_arms):
+    plain = study(load(two_arms))
+    plain.sweep.spec["contrast"] = ["vicreg", "lejepa"]
+    assert question.focused(plain) is plain
+    assert scaling.answer(plain) is None
 
 
 # -- where it stands --------------------------------------------------------------------------------------------------
