@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.folder import EXTENDED
 from harness.ledger import ENDED, Ledger, canonical
+from harness.recommend import by_fit
 from harness.record import once, record, recorded
 from harness.selecting import curve
 from harness.trials import confirm_trials, resolved
@@ -38,6 +39,7 @@ class Confirmed:
             raise ValueError("the sweep has no `confirm`")
         self._purse = purse
         self._search, self._spec, self._ledger, self._top = search, spec, ledger, spec.confirm.top
+        self._by_fit = spec.confirm.by == "fit"
         places, states = recorded(ledger), ledger.states()
         begun, self._extended = _begun(ledger, places)
         self._open = {place: size for place, size in _searched_cells(spec).items() if place not in begun}
@@ -123,7 +125,8 @@ class Confirmed:
         return [replace(trial, ordinal=free + i) for i, trial in enumerate(fresh)]
 
     def _best(self, place: str, states: Mapping[str, str]) -> list[TrialSpec]:
-        """The `confirm.top` best configs of a cell, each as the trial in which it did best; of equals the earlier."""
+        """The `confirm.top` best configs of a cell, by last value or by the fit, each as the trial in which it did
+        best; of equals the earlier."""
         metric = self._spec.metric
         results: list[tuple[float, TrialSpec]] = []
         for trial in recorded(self._ledger):
@@ -135,7 +138,10 @@ class Confirmed:
         configs: dict[TrainConfig, TrialSpec] = {}
         for _, trial in results:
             configs.setdefault(trial.config.model_copy(update={"seed": 0}), trial)
-        return list(configs.values())[: self._top]
+        ranked = list(configs.values())
+        if self._by_fit:
+            ranked = by_fit(self._spec, self._ledger, ranked)
+        return ranked[: self._top]
 
 
 def confirmation(spec: SweepSpec) -> list[tuple[str, TrainConfig, int]]:

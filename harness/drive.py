@@ -28,6 +28,7 @@ from harness.lock import marked
 from harness.plan import plan
 from harness.pool import granted, placement
 from harness.progress import Progress
+from harness.recommend import recommend
 from harness.reuse import Library, Reusing, conditions
 from harness.search import Search, search_for
 from harness.spec import SweepSpec
@@ -92,6 +93,7 @@ def _run(
         if not reason:
             recorder.tell_budget()
             weigh(spec, recorder.ledger)
+            recommend(spec, recorder.ledger)
             recorder.ledger.add_event("sweep_finished")
         ending = reason or ""
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from harness.folder import EXTENDED, MILESTONES, Refused, environment_of, opened
 from harness.importance import weigh
 from harness.ledger import Ledger, LedgerError
 from harness.pool import PoolError
+from harness.recommend import recommend
 from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
 from harness.tracking import uri_of
@@ -50,6 +51,7 @@ def resume_sweep(
     with opened(folder) as (spec, ledger):
         if _is_over(ledger) and not requeue:
             weigh(spec, ledger)  # a sweep that ended before the ledger kept it
+            recommend(spec, ledger)
             return None
         means = means_for(folder, spec, ledger, executor, tracking_uri, trainer, reuse)
         changes = changes_since(folder, ledger, accept_code_change)

@@ -73,6 +73,7 @@ class Confirm(Part):
     """The best `top` configs of every searched cell, trained again with fresh seeds: they are the evidence."""
 
     top: int = Field(1, ge=1)  # configs per cell
+    by: Literal["value", "fit"] = "value"  # best by its last value, or by a smooth fit through all trials of the cell
     seeds: Seeds = SEEDS  # the same in every cell, so that cells pair; left out: the sweep's
 
 
