@@ -51,3 +51,17 @@ def runs(tmp_path: Path, migrated_database: Path) -> Path:
     folder.mkdir()
     shutil.copy(migrated_database, folder / "mlflow.db")
     return folder
+
+
+@pytest.fixture
+def mirrored() -> None:
+    """Asked for by tests that look at MLflow, in modules that do `without_mlflow`."""
+
+
+@pytest.fixture
+def without_mlflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow has tests of its own, and takes a second a sweep."""
+    if "mirrored" not in request.fixturenames:
+        from tests.harness.fake import NoMirror
+
+        monkeypatch.setattr("harness.drive.MirrorThread", lambda *_: NoMirror())

@@ -18,9 +18,8 @@ from harness.run import run_sweep
 from harness.spec import SweepSpec
 from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport
-from tests.harness.fake import Fake, FakeTrainer, trial
+from tests.harness.fake import Fake, FakeTrainer, NoMirror, trial
 from tests.harness.searched import begin, go_on, places, spec
-from tests.harness.test_extend import NoMirror
 
 ARMS: dict[str, Any] = {"slow": {"base": {"method": {"name": "vicreg"}}}, "quick": {"base": {"method": {"lamb": 0.05}}}}
 

@@ -15,7 +15,7 @@ from harness.ledger import Ledger
 from harness.resume import resume_sweep
 from harness.run import run_sweep
 from harness.spec import SweepSpec, load_sweep
-from tests.harness.fake import Fake
+from tests.harness.fake import Fake, NoMirror
 
 PLAIN: dict[str, Any] = {
     "name": "swept",
@@ -35,18 +35,6 @@ SEARCH: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.drive.MirrorThread", lambda *_: NoMirror())
-
-
-class NoMirror:
-    """MLflow has tests of its own, and takes a second a sweep."""
-
-    trouble = ""
-
-    def start(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def sweep(tmp_path: Path, spec: Mapping[str, Any], **changes: Any) -> Path:

@@ -28,6 +28,8 @@ from lejepa.trainer import EpochReport
 from tests.harness.driver import driver, epochs, mlflow_statuses, record, wait_until
 from tests.harness.fake import Fake, FakeTrainer
 
+pytestmark = pytest.mark.usefixtures("without_mlflow")
+
 SPEC: dict[str, Any] = {
     "name": "swept",
     "base": {"epochs": 3, "data": {"name": "digits", "size": 16}},
@@ -144,6 +146,7 @@ def test_finished_trials_are_not_touched_and_a_whole_sweep_has_nothing_to_do(run
     assert "nothing to do" in result.stdout
 
 
+@pytest.mark.usefixtures("mirrored")
 def test_a_resumed_sweep_keeps_its_executor_and_its_store_and_says_that_it_was_resumed(runs: Path) -> None:
     store = f"sqlite:///{runs / 'other.db'}"
     shutil.copy(runs / "mlflow.db", runs / "other.db")
@@ -397,6 +400,7 @@ def test_retry_where_nothing_failed_says_so(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["locked", "read-only", "away"])
+@pytest.mark.usefixtures("mirrored")
 def test_a_store_that_takes_nothing_is_told_once_and_made_up_for_by_sync(
     runs: Path, trouble: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +425,7 @@ def test_a_store_that_takes_nothing_is_told_once_and_made_up_for_by_sync(
     assert (list(statuses.values()), parent) == (["FINISHED"] * 4, "FINISHED")
 
 
+@pytest.mark.usefixtures("mirrored")
 def test_sync_of_a_sweep_whose_driver_died_leaves_no_run_running_and_doubles_nothing(runs: Path) -> None:
     folder = sweep(runs)
     with Ledger(folder / "ledger.db") as ledger:

@@ -19,8 +19,7 @@ from harness.search import Enumerated
 from harness.spec import Pool, SweepSpec
 from harness.trials import enumerate_trials
 from lejepa.config import TrainConfig
-from tests.harness.fake import Diary, Fake, FakeTrainer, trial
-from tests.harness.test_extend import NoMirror
+from tests.harness.fake import Diary, Fake, FakeTrainer, NoMirror, trial
 
 SPEC: dict[str, Any] = {
     "name": "first",

@@ -20,6 +20,8 @@ from harness.tracking import default_uri
 from tests.harness.driver import driver, epochs, mlflow_statuses, wait_until
 from tests.harness.fake import Fake
 
+pytestmark = pytest.mark.usefixtures("without_mlflow")
+
 SPEC: dict[str, Any] = {
     "name": "swept",
     "base": {"epochs": 3, "data": {"name": "digits", "size": 16}},
@@ -69,6 +71,7 @@ def test_the_folder_says_what_ran_and_in_what(runs: Path) -> None:
     assert environment["executor"] == "local"
 
 
+@pytest.mark.usefixtures("mirrored")
 def test_mlflow_has_one_parent_and_one_finished_child_per_trial(runs: Path) -> None:
     run_sweep(sweep(), runs / "swept", "local", trainer=Fake())
     client = MlflowClient(tracking_uri=default_uri(runs / "swept"))
@@ -116,6 +119,7 @@ def test_a_budget_ends_the_sweep_with_the_rest_waiting(runs: Path) -> None:
     assert not summary.interrupted
 
 
+@pytest.mark.usefixtures("mirrored")
 def test_mlflow_may_be_down_without_harm(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nowhere = "sqlite:////proc/no/such/mlflow.db"
     summary = run_sweep(sweep(seeds=[0]), runs / "swept", "local", nowhere, trainer=Fake())
@@ -149,6 +153,7 @@ def test_a_ledger_that_cannot_be_written_stops_the_sweep_and_keeps_what_has_fini
 @pytest.mark.parametrize(
     ("executor", "number", "name"), [("local", signal.SIGTERM, "SIGTERM"), ("ray", signal.SIGINT, "Ctrl-C")]
 )
+@pytest.mark.usefixtures("mirrored")
 def test_a_signal_ends_the_sweep_cleanly_and_tells_how_to_go_on(
     runs: Path, executor: str, number: signal.Signals, name: str
 ) -> None:
