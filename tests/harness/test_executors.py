@@ -14,7 +14,7 @@ from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport
 from tests.harness.fake import Diary, Fake, trial
 
-FINE, RAISES, DIVERGES, NAN, PRUNED, SEARCHES, AFTER = range(7)  # seeds
+FINE, RAISES, DIVERGES, NAN, PRUNED, SEARCHES, GOES_ON, AFTER = range(8)  # seeds
 FAKE = Fake(raises={RAISES: 2}, diverges={DIVERGES: 2}, reports_nan={NAN: 3})
 
 
@@ -42,7 +42,11 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 @pytest.fixture(scope="module")
 def ran(executor: Executor, tmp_path_factory: pytest.TempPathFactory) -> tuple[Diary, PruningSearch, Path]:
     folder, diary = tmp_path_factory.mktemp(executor.name), Diary()
-    trials = [trial(seed, purpose="search" if seed == SEARCHES else "evidence") for seed in range(7)]
+    trials = [trial(seed, purpose="search" if seed == SEARCHES else "evidence") for seed in range(8)]
+    goes_on = trials[GOES_ON]
+    earlier = iter(FAKE(goes_on.config, Path(order(goes_on, goes_on.config, 1, folder).checkpoints)))
+    for _ in range(2):
+        next(earlier)
     search = PruningSearch(trials)
     with executor:
         executor.run(search, diary, folder)
@@ -62,6 +66,7 @@ def test_every_trial_ends_once_and_the_search_hears_of_it(ran: Ran) -> None:
         NAN: ["diverged"],
         PRUNED: ["pruned"],
         SEARCHES: ["finished"],
+        GOES_ON: ["finished"],
         AFTER: ["finished"],
     }
     assert sorted(search.heard) == sorted((seed, ends[0]) for seed, ends in states.items())
@@ -112,16 +117,11 @@ def test_threads_and_device_are_what_the_pool_grants(ran: Ran) -> None:
     assert info["device"] == "cpu"
 
 
-def test_a_trial_goes_on_from_its_checkpoint_and_tells_what_was_missed(executor: Executor, tmp_path: Path) -> None:
-    ordered = order(trial(AFTER), trial(AFTER).config, 1, tmp_path)
-    earlier = FAKE(trial(AFTER).config, Path(ordered.checkpoints))
-    next(reports := iter(earlier))
-    next(reports)
-    diary = Diary()
-    with executor:
-        executor.run(Enumerated([trial(AFTER)]), diary, tmp_path)
-    assert diary.lines[:3] == [("started", AFTER, 2), ("epoch", AFTER, 1), ("epoch", AFTER, 2)]
-    assert diary.state(AFTER) == "finished"
+def test_a_trial_goes_on_from_its_checkpoint_and_tells_what_was_missed(ran: Ran) -> None:
+    assert [line for line in ran[0].lines if line[1] == GOES_ON] == [
+        ("started", GOES_ON, 2), ("epoch", GOES_ON, 1), ("epoch", GOES_ON, 2), ("epoch", GOES_ON, 3),
+        ("finished", GOES_ON),
+    ]  # fmt: skip
 
 
 def test_a_stop_leaves_the_running_trial_open_and_starts_no_more(tmp_path: Path) -> None:
