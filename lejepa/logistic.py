@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _CHUNK = 1 << 24  # logits that exist at a time, elements: 64 MB
+_SMALL = 1 << 27  # products in one evaluation of the loss: 10 ms of one core
 
 
 def principal_axes(x: Tensor) -> Tensor:
@@ -28,8 +29,12 @@ def fit(
     """Weights (B, C, r) that minimise mean cross-entropy(x·Wᵀ, y) + ½ Σ penalty·W², for B problems at once.
 
     x: (B, n, r), quickest with uncorrelated columns. y: (B, n). penalty: (r,), at least 0; a column of ones without
-    penalty is a bias. start: weights to begin with. At most `steps` iterations of L-BFGS.
+    penalty is a bias. start: weights to begin with. At most `steps` iterations of L-BFGS. Problems on a GPU that are
+    small are solved on the CPU: every step of L-BFGS waits for some numbers, and a shared GPU answers late.
     """
+    if x.is_cuda and x.numel() * classes < _SMALL:
+        begin = None if start is None else start.cpu()
+        return fit(x.cpu(), y.cpu(), penalty.cpu(), classes, start=begin, steps=steps).to(x.device)
     mean_square = torch.linalg.vector_norm(x, dim=-2).square() / x.shape[1]
     curvature = mean_square / classes + penalty  # of the loss at zero weights, (B, r)
     scale = curvature.clamp(min=1e-12).rsqrt().unsqueeze(-2)

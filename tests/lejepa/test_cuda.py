@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lejepa import logistic
 from lejepa.config import TrainConfig
 from lejepa.seeding import sample_keys
 from lejepa.sigreg import SIGReg
@@ -154,6 +155,19 @@ def test_images_that_other_processes_read_are_the_same() -> None:
         list(trainer)
         seen.append(losses(trainer))
     assert seen[0] == pytest.approx(seen[1], rel=1e-4)
+
+
+# -- evaluation -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [200, 400_000])  # on either side of what is solved on the CPU
+def test_a_fit_on_a_gpu_is_that_of_the_cpu_and_stays_there(n: int) -> None:
+    x = torch.randn(1, n, 64, generator=torch.Generator().manual_seed(0))
+    y = (x[..., :10] + torch.randn(1, n, 10, generator=torch.Generator().manual_seed(1))).argmax(2)
+    penalty = torch.full((64,), 1e-2)
+    there = logistic.fit(x.cuda(), y.cuda(), penalty.cuda(), 10)
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), logistic.fit(x, y, penalty, 10), atol=1e-3, rtol=1e-3)
 
 
 # -- nccl -------------------------------------------------------------------------------------------------------------
