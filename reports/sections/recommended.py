@@ -1,6 +1,6 @@
 """What a search recommends by the fit through all its trials: what the harness found at its end, from the ledger."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.ledger import canonical
@@ -31,7 +31,7 @@ def _who(payload: Mapping[str, Any]) -> str:
     return f"{name_text(payload['arm'])} at {cell_text(values)}" if values else name_text(payload["arm"])
 
 
-def _answer(fitted: list[Mapping[str, Any]]) -> str:
+def _answer(fitted: Sequence[Mapping[str, Any]]) -> str:
     if len(fitted) > 1:
         return f"The fit through all trials has a best config in each of {count(len(fitted), 'cell')}."
     [one] = fitted
@@ -43,7 +43,7 @@ def _answer(fitted: list[Mapping[str, Any]]) -> str:
     )
 
 
-def _table(fitted: list[Mapping[str, Any]]) -> Table:
+def _table(fitted: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for one in fitted:
         keys = tuple(one["keys"])
@@ -65,7 +65,7 @@ def _table(fitted: list[Mapping[str, Any]]) -> Table:
     return Table("recommended", caption, columns, rows, provenance=True)
 
 
-def _method(fitted: list[Mapping[str, Any]]) -> str:
+def _method(fitted: Sequence[Mapping[str, Any]]) -> str:
     noise = sorted(one["noise"] for one in fitted)
     metric = fitted[0]["metric"]
     spread = amount(noise[0], metric) + (f" to {amount(noise[-1], metric)}" if len(noise) > 1 else "")
