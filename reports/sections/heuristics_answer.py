@@ -30,6 +30,8 @@ def on_top(study: Study, group: Sequence[Recipe]) -> str:
     kinds: dict[str, list[str]] = {kind: [] for kind in (SUPERFLUOUS, HELPS, OPEN, NOTHING)}
     for recipe, pair in added:
         kinds[effect(study, pair)].append(_addition(study, recipe, group, pair))
+    if len(kinds[NOTHING]) == len(added):
+        return f"What is superfluous with {start.name} is not known yet: no addition has all its seeds."
     points = f"the ROPE of ±{study.rope:g} {difference_unit(study.judge)}".strip()
     idle = listing(kinds[SUPERFLUOUS])
     parts = [
