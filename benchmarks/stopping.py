@@ -4,19 +4,23 @@
     python benchmarks/stopping.py --record FOLDER     # data/curves.json anew, of a run of data/curves.yaml
 
 The curves are those of small real trainings on digits: every λ with every learning rate and seed. A replay is a sweep
-of the harness itself, its QMC points, its ASHA with `scope: sweep` and its confirmation, on a ledger, in simulated time
-on two places; an epoch's value comes from the recorded curve of that λ and learning rate, of a seed drawn anew for
-every trial. What it chooses is judged by the mean over all recorded seeds: within one standard error of the grid's
-best, where a λ counts with its best learning rate. Epochs are compared with those of the grid trained with one seed.
+of the harness itself, its QMC points, its ASHA with `scope: sweep`, its confirmation and its fit, on a ledger, in
+simulated time on two places; an epoch's value comes from the recorded curve of that λ and learning rate, of a seed
+drawn anew for every trial. What it chooses is judged by the mean over all recorded seeds: within one standard error of
+the grid's best, where a λ counts with its best learning rate. That error is of all recorded seeds; the wider one of the
+three that a sweep trains is printed beside it. Epochs are compared with those of the grid trained with one seed. Two
+choices are judged: the config whose confirmations (without any: whose last value) are best, and the one that is best by
+the fit through all trials.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +31,31 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.ledger import Ledger
+from harness.recommend import recommend
 from harness.record import record
 from harness.search import Search, search_for
+from harness.space import Space
 from harness.spec import SweepSpec
+from harness.surface import Seen, surface
 from harness.trials import TrialSpec, enumerate_trials
 from lejepa.trainer import EpochReport
 
 DATA = Path(__file__).parent / "data" / "curves.json"
 SLOTS = 2
+FEW = 3  # seeds of a grid as sweeps run it by default
 ASHA = {"name": "asha", "scope": "sweep"}
-DESIGNS = [  # search trials, early stopping, configs confirmed, seeds of each
-    *((trials, ASHA, 1, 1) for trials in (12, 16, 24, 32)),
-    *((trials, ASHA, 3, 2) for trials in (12, 16, 24, 32)),
-    *((trials, None, 1, 1) for trials in (16, 32)),
+DESIGNS = [  # search trials, early stopping, configs confirmed (0: none), seeds of each, what they are chosen by
+    (16, ASHA, 0, 0, "value"),
+    (16, ASHA, 3, 2, "value"),
+    (16, ASHA, 3, 2, "fit"),
+    (24, ASHA, 0, 0, "value"),
+    (32, ASHA, 0, 0, "value"),
+    (32, ASHA, 1, 1, "value"),
+    (32, ASHA, 1, 1, "fit"),
+    (16, None, 0, 0, "value"),
+    (32, None, 0, 0, "value"),
 ]
-Design = tuple[int, dict[str, str] | None, int, int]
+Design = tuple[int, dict[str, str] | None, int, int, str]
 
 
 @dataclass(frozen=True)
@@ -58,18 +72,20 @@ class Curves:
         best: np.ndarray = self.values[..., -1].mean(axis=2).max(axis=1)
         return best
 
-    @property
-    def error(self) -> float:
-        """Standard error of the grid's best, over seeds."""
+    def error(self, seeds: int | None = None) -> float:
+        """Standard error of the grid's best, where it is a mean over so many seeds; all that were recorded."""
         last = self.values[..., -1]
         best = np.unravel_index(last.mean(axis=2).argmax(), last.shape[:2])
-        return float(last[best].std(ddof=1) / np.sqrt(last.shape[2]))
+        return float(last[best].std(ddof=1) / np.sqrt(seeds or last.shape[2]))
+
+    def good(self, seeds: int | None = None) -> np.ndarray:
+        """(λ,) whether it is within one such standard error of the best."""
+        near: np.ndarray = self.by_lamb >= self.by_lamb.max() - self.error(seeds)
+        return near
 
     @property
-    def good(self) -> np.ndarray:
-        """(λ,) whether it is within one standard error of the best."""
-        near: np.ndarray = self.by_lamb >= self.by_lamb.max() - self.error
-        return near
+    def axes(self) -> dict[str, list[float]]:
+        return {"method.lamb": self.lambs, "optimizer.lr": self.lrs}
 
     @property
     def epochs(self) -> int:
@@ -94,9 +110,10 @@ def recorded(folder: Path, metric: str) -> Curves:
     values = np.full((len(lambs), len(lrs), max(seeds.values()) + 1, max(row[2] for row in rows)), np.nan)
     for (lamb, lr), seed, epoch, value in rows:
         values[lambs.index(lamb), lrs.index(lr), seed, epoch - 1] = value
-    if np.isnan(values).any():
-        raise SystemExit(f"{folder}: {int(np.isnan(values).sum())} epochs of the grid are missing")
-    return Curves(metric, lambs, lrs, values, source(folder))
+    whole = ~np.isnan(values).any(axis=(0, 1, 3))  # a run that was stopped leaves a seed unfinished
+    if whole.sum() < 2:
+        raise SystemExit(f"{folder}: {whole.sum()} seeds are complete over the whole grid; an error takes 2")
+    return Curves(metric, lambs, lrs, values[:, :, whole], source(folder))
 
 
 def source(folder: Path) -> dict[str, Any]:
@@ -123,16 +140,16 @@ def read() -> Curves:
 
 def sweep(curves: Curves, design: Design, number: int) -> SweepSpec:
     """The name is what QMC points are scrambled by."""
-    trials, stopping, top, seeds = design
+    trials, stopping, top, seeds, by = design
     return SweepSpec.model_validate(
         {
             "name": f"replay-{number}",
             "base": {"epochs": curves.values.shape[3]},
-            "nuisance": {"method.lamb": {"choice": curves.lambs}, "optimizer.lr": {"choice": curves.lrs}},
+            "nuisance": {path: {"choice": known} for path, known in curves.axes.items()},
             "seeds": [0],
             "metric": {"name": curves.metric},
             "search": {"sampler": "qmc", "trials": trials},
-            "confirm": {"top": top, "seeds": seeds},
+            "confirm": {"top": top, "seeds": seeds, "by": by} if top else None,
             **({"stopping": stopping} if stopping else {}),
         }
     )
@@ -161,41 +178,61 @@ def simulated(search: Search, ledger: Ledger, curves: Curves, rng: np.random.Gen
 
 
 def chosen(ledger: Ledger, curves: Curves) -> float:
-    """λ of the config whose confirmations are best."""
+    """λ of the config whose confirmations are best; without any, of the best trial that was trained to its end."""
     configs = {row.key: row.config for row in ledger.trials()}
     states, last = ledger.states(), {row.key: row.metrics[curves.metric] for row in ledger.epochs()}
-    purposes = {row.key: row.purpose for row in ledger.assignments()}
+    finished = [(row.key, row.purpose) for row in ledger.assignments() if states[row.key] == "finished"]
+    confirmed = [key for key, purpose in finished if purpose == "confirm"]
     results: dict[tuple[float, float], list[float]] = {}
-    for key, purpose in purposes.items():
-        if purpose == "confirm" and states[key] == "finished":
-            config = configs[key]
-            results.setdefault((config["method"]["lamb"], config["optimizer"]["lr"]), []).append(last[key])
+    for key in confirmed or [key for key, _ in finished]:
+        config = configs[key]
+        results.setdefault((config["method"]["lamb"], config["optimizer"]["lr"]), []).append(last[key])
     return max(results, key=lambda point: np.mean(results[point]))[0]
 
 
-def replay(curves: Curves, design: Design, number: int, folder: Path) -> tuple[float, int]:
-    """(λ, epochs)."""
+def fitted(spec: SweepSpec, ledger: Ledger, curves: Curves) -> float:
+    """λ that the sweep recommends; where there is no fit, that of the other choice."""
+    recommend(spec, ledger)
+    [event] = [event.payload for event in ledger.events() if event.kind == "recommended"]
+    return float(event["point"]["method.lamb"]) if event["point"] else chosen(ledger, curves)
+
+
+Decision = tuple[float, float, int]  # λ by value, λ by the fit, epochs
+
+
+def replay(curves: Curves, design: Design, number: int, folder: Path) -> Decision:
     spec = sweep(curves, design, number)
     with Ledger(folder / f"{number}.db") as ledger:
         record(ledger, enumerate_trials(spec, lambda data: "recorded"))
         search = search_for(spec, ledger, lambda data: "recorded")
         spent = simulated(search, ledger, curves, np.random.default_rng(number))
-        return chosen(ledger, curves), spent
+        return chosen(ledger, curves), fitted(spec, ledger, curves), spent
 
 
-def grid(curves: Curves, number: int) -> tuple[float, int]:
-    """The best λ of the whole grid with one seed a combination."""
+def grid(curves: Curves, number: int, seeds: int) -> Decision:
+    """The best λ of the whole grid with so many seeds a combination, drawn anew, by their means and by the fit."""
     rng, last = np.random.default_rng(number), curves.values[..., -1]
-    drawn = np.take_along_axis(last, rng.integers(last.shape[2], size=last.shape[:2])[..., None], axis=2)[..., 0]
-    return curves.lambs[int(drawn.max(axis=1).argmax())], curves.epochs
+    drawn = np.take_along_axis(last, rng.integers(last.shape[2], size=(*last.shape[:2], seeds)), axis=2)
+    spaces = {name: Space.model_validate({"choice": known}) for name, known in curves.axes.items()}
+    seen = [
+        Seen(dict(zip(spaces, (lamb, lr), strict=True)), {last.shape[2]: float(value)}, True)
+        for (i, lamb), (j, lr) in product(enumerate(curves.lambs), enumerate(curves.lrs))
+        for value in drawn[i, j]
+    ]
+    fit = surface(spaces, seen)
+    if isinstance(fit, str):
+        raise SystemExit(fit)
+    by_value = curves.lambs[int(drawn.mean(axis=2).max(axis=1).argmax())]
+    return by_value, fit.points[int(fit.mean.argmax())]["method.lamb"], curves.epochs * seeds
 
 
-def judged(curves: Curves, results: Iterable[tuple[float, int]]) -> tuple[str, str, str]:
-    """Share of good decisions, mean loss in points, mean share of the grid's epochs."""
-    found = [(curves.lambs.index(lamb), spent) for lamb, spent in results]
-    good = np.mean([curves.good[at] for at, _ in found])
-    loss = np.mean([curves.by_lamb.max() - curves.by_lamb[at] for at, _ in found])
-    return f"{good:.1%}", f"{loss:.2f}", f"{np.mean([spent for _, spent in found]) / curves.epochs:.0%}"
+def judged(curves: Curves, decisions: Sequence[Decision]) -> tuple[str, ...]:
+    """Share of good decisions and mean loss in points, by value and by the fit; mean share of the grid's epochs."""
+    told: list[str] = []
+    for i in (0, 1):
+        found = [curves.lambs.index(decision[i]) for decision in decisions]
+        told += [f"{np.mean(curves.good()[found]):.1%}", f"{np.mean(curves.by_lamb.max() - curves.by_lamb[found]):.2f}"]
+    return *told, f"{np.mean([spent for _, _, spent in decisions]) / curves.epochs:.1%}"
 
 
 def main() -> None:
@@ -210,21 +247,22 @@ def main() -> None:
     curves, console = read(), Console()
     lambs, lrs, seeds, epochs = curves.values.shape
     console.print(f"{curves.metric}: {lambs} λ × {lrs} learning rates × {seeds} seeds × {epochs} epochs")
-    for lamb, value, near in zip(curves.lambs, curves.by_lamb, curves.good, strict=True):
-        console.print(f"  λ = {lamb:g}: {value:.2f}{' within one standard error of the best' if near else ''}")
-    console.print(f"one standard error: {curves.error:.2f}; {given.replays} replays a row, {SLOTS} places")
-    table = Table(
-        "design", "trials", "confirmed, configs × seeds", "within one SE", "points lost", "epochs, share of the grid's"
-    )
-    table.add_row(
-        "whole grid, one seed", str(lambs * lrs), "", *judged(curves, (grid(curves, n) for n in range(given.replays)))
-    )
+    for lamb, value, *near in zip(curves.lambs, curves.by_lamb, curves.good(), curves.good(FEW), strict=True):
+        within = [f"within one error of {n} seeds" for n, good in zip((seeds, FEW), near, strict=True) if good]
+        console.print(f"  λ = {lamb:g}: {value:.2f} {', '.join(within)}")
+    errors = ", ".join(f"{curves.error(n):.2f} ({n} seeds)" for n in (seeds, FEW))
+    console.print(f"standard error: {errors}; {given.replays} replays a row, {SLOTS} places")
+    head = ["by value: good", "lost", "by the fit: good", "lost", "epochs"]
+    table = Table("design", "trials", "confirmed", *head, width=130)
+    for n in (1, 2, 3):
+        grids = [grid(curves, number, n) for number in range(given.replays)]
+        table.add_row(f"whole grid, seeds: {n}", str(lambs * lrs * n), "", *judged(curves, grids))
     for design in DESIGNS:
-        trials, stopping, top, seeds_each = design
+        trials, stopping, top, each, by = design
         with tempfile.TemporaryDirectory(dir=_in_memory()) as scratch:
-            results = [replay(curves, design, n, Path(scratch)) for n in range(given.replays)]
+            decisions = [replay(curves, design, number, Path(scratch)) for number in range(given.replays)]
         name = "QMC, ASHA" if stopping else "QMC"
-        table.add_row(name, str(trials), f"{top} × {seeds_each}", *judged(curves, results))
+        table.add_row(name, str(trials), f"{top} × {each}, by {by}" if top else "none", *judged(curves, decisions))
     console.print(table)
 
 
