@@ -3,14 +3,14 @@
     python benchmarks/trainer.py [--data cifar10] [--batch 128] [--threads 2] [--workers 2] [--steps 10] [--rounds 5]
                                  [--device cuda] [--encoder small_resnet] [--width 32]
 
-small_resnet, or another encoder, at 32 px, 2 global and 6 local views an image, views as in the paper. Rows: `encoder`,
-forward and backward of the encoder alone on views that are there already (the speed of light); `encoder and projector`,
-the same with the projector; `ours`, lejepa/trainer.py with everything that it does in an epoch but the evaluation, with 1,024 slices, and
-with infinitely many; `plain loop`, what people do: torchvision's v2 transforms image by image in DataLoader workers,
-SIGReg as the paper's package writes it; `lightly`, where it is installed (extra `bench`): its transform in DataLoader
-workers and its loss. Precision, encoder, batch and views are the same in every row. The rows take turns of `--steps`
-steps within one run; a row's loader is read ahead while others run no more than its queue holds. Images per second are
-of the best turn. Measures, never asserts.
+small_resnet, or another encoder, at 32 px, 2 global and 6 local views an image, views as in the paper. Rows:
+`encoder`, forward and backward of the encoder alone on views that are there already (the speed of light); `encoder and
+projector`, the same with the projector; `ours`, lejepa/trainer.py with everything that it does in an epoch but the
+evaluation, with 1,024 slices, and with infinitely many; `plain loop`, what people do: torchvision's v2 transforms
+image by image in DataLoader workers, SIGReg as the paper's package writes it; `lightly`, where it is installed (extra
+`bench`): its transform in DataLoader workers and its loss. Precision, encoder, batch and views are the same in every
+row. The rows take turns of `--steps` steps within one run; a row's loader is read ahead while others run no more than
+its queue holds. Images per second are of the best turn. Measures, never asserts.
 """
 
 import argparse
@@ -188,8 +188,11 @@ def measure(c: TrainConfig, steps: int, rounds: int, workers: int) -> Table:
             wait()
             rates[name].append(steps * c.batch_size / (time.perf_counter() - start))
     best = {name: max(found) for name, found in rates.items()}
-    table = Table(title=f"{c.encoder.name}, {c.data.name}, batch {c.batch_size}, {c.precision}, {c.threads} thread(s), "
-                  f"{workers} loader workers for the last rows, n = {rounds} turns of {steps} steps", title_justify="left")  # fmt: skip
+    title = (
+        f"{c.encoder.name}, {c.data.name}, batch {c.batch_size}, {c.precision}, {c.threads} thread(s), {workers} "
+        f"loader workers for the last rows, n = {rounds} turns of {steps} steps"
+    )
+    table = Table(title=title, title_justify="left")
     for column in ("", "images/s", "median", "× plain loop", "share of the encoder's"):
         table.add_column(column, justify="right" if column else "left")
     for name in sorted(best, key=best.__getitem__, reverse=True):
