@@ -124,7 +124,9 @@ def _gpus() -> Iterator[Finding]:
 
     by_driver = gpus()
     if not torch.cuda.is_available():
-        if by_driver:
+        if by_driver and os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+            yield Finding("GPUs", PASS, "hidden by CUDA_VISIBLE_DEVICES: sweeps run on the CPU (pool.gpus: 0)")
+        elif by_driver:
             yield Finding("GPUs", FAIL, f"the driver has {', '.join(by_driver)}, which torch {torch.__version__} "
                           "cannot use: install a build of torch for this driver's CUDA")  # fmt: skip
         else:

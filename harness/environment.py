@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def _cpu() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+@cache
 def gpus() -> list[str]:
     """Names by the driver's own tool: asking torch would open a CUDA context in this process."""
     if sys.platform == "darwin":

@@ -52,7 +52,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 
 
 def test_plan_prices_a_sweep_and_writes_nothing(here: Path) -> None:
-    result = call("plan", "mini.yaml", "--set", "seeds=4", "--step-time", "3")
+    result = call("plan", "mini.yaml", "--set", "seeds=4", "--set", "pool.max_concurrent=2", "--step-time", "3")
     assert result.exit_code == 0
     assert "8 trials, 8 epochs" in result.stdout
     assert "24 CPU seconds at 3 s an epoch; 12 s on the clock with 2 at once" in result.stdout

@@ -55,7 +55,10 @@ def test_a_package_of_another_version_fails_and_is_named(runs: Path, monkeypatch
 def test_gpus_that_torch_cannot_use_fail(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "gpus", lambda: ["A GPU"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert findings(runs)["GPUs"].result == FAIL
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert findings(runs)["GPUs"].result == PASS
 
 
 def test_a_quota_below_the_cores_is_told_with_the_number_that_fits(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
