@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from reports.figures.palette import MUTED, colour_of, marker_of
 from reports.statistics import Estimate
 from reports.wording import short_name
 
+_TITLE = 50  # letters in a line over a panel
 _DASHES: tuple[int, tuple[float, ...]] = (0, (4, 2.5))
 
 
@@ -65,7 +67,7 @@ def scaling(text: Text, panels: Sequence[ScalePanel], y_label: str) -> Figure:
         places = list(grid.ravel())
         for axes, panel in zip(places, panels, strict=False):
             axes.set(xscale="log", yscale="log", xlabel=panel.x_label)
-            axes.set_title(panel.title, fontsize=9, loc="left")
+            axes.set_title(fill(panel.title, _TITLE), fontsize=9, loc="left")
             for ladder in panel.ladders:
                 _draw(axes, ladder)
             decade_ticks(axes.xaxis)
