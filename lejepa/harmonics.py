@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 1 << 14  # float32 samples whose arrays, 16 by default, are kept at a time: 1 MB, within a core's L2 cache
+_SHARED_BLOCK = 1 << 16  # of several threads: torch gives each 2¹⁵ samples of an operation, or leaves it to one
 _CUDA_BLOCK = 1 << 20  # on a GPU the launches weigh, not the cache: 67 MB
 _HEADS = 4
 
@@ -35,7 +36,8 @@ class Harmonics:
         knots = [tuple(values.tolist()) for values in (t, phi, weight)]
         self.series, self.batch = _series(*knots, like.dtype, like.device), batch
         self.width = len(self.series.expansion)
-        self.rows = max(1, (_CUDA_BLOCK if like.is_cuda else _BLOCK * 4 // like.element_size()) // n)
+        block = _BLOCK if torch.get_num_threads() == 1 else _SHARED_BLOCK
+        self.rows = max(1, (_CUDA_BLOCK if like.is_cuda else block * 4 // like.element_size()) // n)
         self.block = lru_cache(2)(lambda rows: _Block(self.series.order, rows, n, like))
 
     def value(self, sums: Tensor) -> Tensor:
