@@ -137,7 +137,8 @@ def test_a_run_ends_with_the_importance_and_a_resume_does_not_repeat_it(runs: Pa
     with Ledger.read(runs / "searched" / "ledger.db") as ledger:
         kinds = [event.kind for event in ledger.events()]
     assert kinds.count("importance") == 1
-    assert kinds[-2:] == ["importance", "sweep_finished"]
+    assert kinds.count("recommended") == 1
+    assert kinds[-3:] == ["importance", "recommended", "sweep_finished"]
 
 
 def test_a_sweep_that_ended_without_it_gets_it_on_resume(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
