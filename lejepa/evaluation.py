@@ -40,6 +40,8 @@ class Evaluation:
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.config, self.method, self.data, self.multicrop, self.autocast = config, method, data, multicrop, autocast
+        alone = config.views.model_copy(update={"global_views": 1, "local_views": 0})
+        self._one_view = Multicrop(alone, config.data.size, multicrop.mean, multicrop.std)
         self.elsewhere = {name: self._load_elsewhere(name) for name in config.probe.transfer}
         for found in (data, *self.elsewhere.values()):
             probes.check(found.train.labels, len(found.classes), config.probe)
@@ -128,8 +130,6 @@ class Evaluation:
     def _augmented(self, views: int) -> Tensor:
         """Embeddings (n, views, D) of augmented views of some images of val."""
         self.method.eval()
-        alone = self.config.views.model_copy(update={"global_views": 1, "local_views": 0})
-        multicrop = Multicrop(alone, self.config.data.size, self.multicrop.mean, self.multicrop.std)
         some = torch.linspace(
             0, len(self.data.val) - 1, min(_LIDAR_IMAGES, len(self.data.val))
         ).long()  # of all classes
@@ -138,7 +138,7 @@ class Evaluation:
         found = []
         for view in range(views):
             with self.autocast():
-                x = multicrop(images, sample_keys(self.config.seed, view, index)).globals[0]
+                x = self._one_view(images, sample_keys(self.config.seed, view, index)).globals[0]
                 found.append(self.method.encode(x).float())
         return torch.stack(found, 1)
 
