@@ -244,7 +244,7 @@ def main() -> None:
     if given.record:
         write(recorded(given.record, given.metric))
         return
-    curves, console = read(), Console()
+    curves, console = read(), Console(width=150)
     lambs, lrs, seeds, epochs = curves.values.shape
     console.print(f"{curves.metric}: {lambs} λ × {lrs} learning rates × {seeds} seeds × {epochs} epochs")
     for lamb, value, *near in zip(curves.lambs, curves.by_lamb, curves.good(), curves.good(FEW), strict=True):
