@@ -91,6 +91,10 @@ class DiskFull(Exception):
     """A worker could not keep its state. Every other trial would meet the same, so the sweep stops."""
 
 
+class NodesLost(Exception):
+    """Ray has no node left that is alive: nothing can be trained until the sweep is resumed."""
+
+
 class OutOfMemory(Exception):
     """A trial does not fit where it ran, also not with its batches in finer parts; the message says what to change."""
 

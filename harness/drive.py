@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from harness.attempt import DiskFull, TrainerFactory
+from harness.attempt import DiskFull, NodesLost, TrainerFactory
 from harness.budget import EVENT as BUDGET_SPENT
 from harness.budget import Purse
 from harness.checkpoints import drop_pruned
@@ -104,6 +104,9 @@ def _run(
             f"the sweep has stopped, as it cannot write: {ending}. What has finished is kept; when there is room "
             f"again, `harness resume {folder}` goes on"
         ) from error
+    except NodesLost as error:
+        ending = str(error)
+        raise RunError(f"the sweep has stopped: {ending}. `harness resume {folder}` goes on from here") from error
     finally:
         if ending:
             recorder.close(ending)

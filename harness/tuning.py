@@ -8,16 +8,18 @@ The `Undertaker` hears of actors that died.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from harness.attempt import Cramped, Listener, Order, hear
+from harness.attempt import Cramped, Listener, NodesLost, Order, hear
 from harness.queues import Queues
 from harness.search import Search
 from harness.trainable import MESSAGE, ORDER, SHAPE
@@ -98,7 +100,16 @@ class Hearer(tune.Stopper):
 
 class Undertaker(tune.Callback):
     def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
+        self._sweep, self._looked = sweep, time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Without nodes Tune would wait for ever: of a raylet that was killed the driver does not always hear."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        with self._sweep.keeping_the_error():
+            if not any(node["Alive"] for node in ray.nodes()):
+                raise NodesLost("no node of Ray is alive any more")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with self._sweep.keeping_the_error():
@@ -110,6 +121,9 @@ class Undertaker(tune.Callback):
             ours = self._sweep.trials[trial.trial_id]
             self._sweep.listener.ended(ours, "failed", {"traceback": f"the worker died: {_cause(trial)}"})
             self._sweep.search.ended(ours, "failed")
+
+
+_LOOK = 5.0  # seconds between two looks at the nodes
 
 
 def _cause(trial: Any) -> str:
