@@ -286,6 +286,17 @@ _REMEDY = f"{REMEDY}, or give a trial more memory: a larger part of a GPU, fewer
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
+def reached(message: Message) -> int:
+    """The epoch that the message tells of; 0 where it tells of none."""
+    match message:
+        case Started(restored, _):
+            return len(restored)
+        case Noted() | Ended() | Cramped():
+            return 0
+        case report:
+            return report.epoch
+
+
 def hear(trial: TrialSpec, message: Message, search: Search, listener: Listener) -> bool:
     """Hand a message on: to the listener, who makes it durable, then to the search. True: the attempt is over.
 

@@ -150,6 +150,8 @@ class RayExecutor:
         from harness.trainable import resources, trainable
         from harness.tuning import Asker, Hearer, Sweep, Undertaker
 
+        # "Trials did not complete", it says also where one of Tune's died and another of its completed ours
+        logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
         queues = Queues(
             search, self._placement, self.places, self._capacity(), self._shape_of,
             lambda trial, reason: refuse(trial, reason, search, listener),
@@ -174,7 +176,7 @@ class RayExecutor:
                     name=folder.name,
                     stop=Hearer(sweep),
                     callbacks=[Undertaker(sweep)],
-                    failure_config=tune.FailureConfig(max_failures=_DEATHS),
+                    failure_config=tune.FailureConfig(max_failures=0),  # the Undertaker tries again
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                     verbose=0,
                 ),
@@ -292,7 +294,6 @@ def _size_of_gpu() -> int:
 
 
 _PATIENCE = 120.0  # seconds for the first process on a node
-_DEATHS = 2  # of a trial's worker, after which another attempt is made; exceptions of the trainer are not tried again
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints tables at verbose=0, too

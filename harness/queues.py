@@ -61,9 +61,9 @@ class Queues:
         self._take(shape, 1)
         return trial, shape
 
-    def again(self, trial: TrialSpec, shape: Shape) -> None:
-        """A trial that runs is to start once more, in another shape, as soon as it has ended."""
-        self._again[trial.key] = shape
+    def again(self, trial: TrialSpec, shape: Shape | None = None) -> None:
+        """A trial that runs is to start once more, in its shape or in another, as soon as it has ended."""
+        self._again[trial.key] = shape or self._running[trial.key][1]
 
     def ended(self, trial: TrialSpec) -> None:
         name, shape = self._running.pop(trial.key)
@@ -76,8 +76,8 @@ class Queues:
 
     @property
     def exhausted(self) -> bool:
-        may_come_again = any(shape.shares_a_gpu for _, shape in self._running.values())
-        return not any(self._waiting.values()) and not may_come_again and self._search.exhausted
+        # what runs may come again: its worker may die, and its part of a GPU be too small
+        return not any(self._waiting.values()) and not self._running and self._search.exhausted
 
     def _chosen(self) -> tuple[str, int, list[str]] | None:
         """The emptiest pool whose next trial finds room, which trial that is, and the pools passed over. For one that

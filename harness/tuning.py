@@ -2,13 +2,15 @@
 
 Tune asks the `Asker` for trials and shows every result first to the `Hearer`, which is a stopper: before schedulers,
 callbacks and searchers see a result, the ledger has it and our own search has said whether the trial goes on.
-The `Undertaker` hears of actors that died.
+The `Undertaker` hears of actors that died. Tune counts a death twice where it had just reused the actor; so for Tune
+the first death ends a trial, and ours begins anew as another of its trials.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,7 +21,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from harness.attempt import Cramped, Listener, NodesLost, Order, hear
+from harness.attempt import Cramped, Listener, NodesLost, Order, hear, reached
 from harness.queues import Queues
 from harness.search import Search
 from harness.trainable import MESSAGE, ORDER, SHAPE
@@ -40,6 +42,7 @@ class Sweep:
     larger: Callable[[TrialSpec, float], Shape]  # of a trial that asks for so much of a GPU
     stop: Callable[[], str | None]
     trials: dict[str, TrialSpec] = field(default_factory=dict)  # Tune's id → trial
+    epochs: Counter[str] = field(default_factory=Counter)  # key → the furthest epoch that was heard of
     error: BaseException | None = None  # the first one; Tune would wrap it in text, so it is kept and raised afterwards
 
     @contextmanager
@@ -76,7 +79,8 @@ class Asker(Searcher):
         return Searcher.FINISHED if self._sweep.over or self._sweep.queues.exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._sweep.queues.ended(self._sweep.trials[trial_id])
+        if not error:  # of an error the Undertaker hears next, who knows whether the trial begins anew
+            self._sweep.queues.ended(self._sweep.trials[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         pass  # Tune's snapshots are never restored: the ledger is replayed into a fresh search
@@ -91,6 +95,7 @@ class Hearer(tune.Stopper):
             trial, message = self._sweep.trials[trial_id], result[MESSAGE]
             if isinstance(message, Cramped):
                 self._sweep.queues.again(trial, self._sweep.larger(trial, message.gpus))
+            self._sweep.epochs[trial.key] = max(self._sweep.epochs[trial.key], reached(message))
             return not self._sweep.over and hear(trial, message, self._sweep.search, self._sweep.listener)
         return True
 
@@ -101,6 +106,7 @@ class Hearer(tune.Stopper):
 class Undertaker(tune.Callback):
     def __init__(self, sweep: Sweep) -> None:
         self._sweep, self._looked = sweep, time.monotonic()
+        self._deaths: Counter[tuple[str, int]] = Counter()  # key, epochs that were there → deaths
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Without nodes Tune would wait for ever: of a raylet that was killed the driver does not always hear."""
@@ -111,18 +117,21 @@ class Undertaker(tune.Callback):
             if not any(node["Alive"] for node in ray.nodes()):
                 raise NodesLost("no node of Ray is alive any more")
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with self._sweep.keeping_the_error():
-            reason = f"the worker died: {_cause(trial)}"
-            self._sweep.listener.ended(self._sweep.trials[trial.trial_id], "interrupted", {"reason": reason})
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with self._sweep.keeping_the_error():
-            ours = self._sweep.trials[trial.trial_id]
-            self._sweep.listener.ended(ours, "failed", {"traceback": f"the worker died: {_cause(trial)}"})
-            self._sweep.search.ended(ours, "failed")
+            ours, reason = self._sweep.trials[trial.trial_id], f"the worker died: {_cause(trial)}"
+            progress = ours.key, self._sweep.epochs[ours.key]
+            self._deaths[progress] += 1
+            if self._deaths[progress] < _HOPELESS:
+                self._sweep.listener.ended(ours, "interrupted", {"reason": reason})
+                self._sweep.queues.again(ours)
+            else:
+                self._sweep.listener.ended(ours, "failed", {"traceback": reason})
+                self._sweep.search.ended(ours, "failed")
+            self._sweep.queues.ended(ours)
 
 
+_HOPELESS = 3  # deaths of its workers without a new epoch between them end a trial
 _LOOK = 5.0  # seconds between two looks at the nodes
 
 

@@ -241,7 +241,7 @@ def test_measured_trials_follow_those_of_their_own_shape() -> None:
     assert sizes == [8, 8, 16, 16]
 
 
-def test_a_trial_that_is_to_start_again_does_so_in_its_other_shape_and_nothing_is_over_before() -> None:
+def test_a_trial_that_is_to_start_again_does_so_first_and_nothing_is_over_before() -> None:
     where = placement(sweep(pool={"gpus": 0.5, "max_concurrent": 2}))
     waiting = Queues(Enumerated([small(0)]), where, {"pool": 1}, {"CPU": 4, "GPU": 1}, lambda one: Shape(1, 0.5, 1),
                      lambda one, reason: None)  # fmt: skip
@@ -252,7 +252,12 @@ def test_a_trial_that_is_to_start_again_does_so_in_its_other_shape_and_nothing_i
     assert waiting.next() is None, "it still runs"
     waiting.ended(first[0])
     assert waiting.next() == (first[0], Shape(1, 1, 1))
-    assert waiting.exhausted, "a whole GPU is the most"
+    assert not waiting.exhausted, "its worker may die"
+    waiting.again(first[0])
+    waiting.ended(first[0])
+    assert waiting.next() == (first[0], Shape(1, 1, 1)), "in the shape that it had"
+    waiting.ended(first[0])
+    assert waiting.exhausted
 
 
 # -- on Ray -----------------------------------------------------------------------------------------------------------

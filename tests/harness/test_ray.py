@@ -1,6 +1,7 @@
 """What only Ray does: workers that are reused, that die, and that run beside each other."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from harness.executors import LocalExecutor, RayExecutor
 from harness.search import Enumerated
 from harness.spec import Pool
+from harness.trials import TrialSpec
 from tests.harness.fake import Diary, Fake, trial
 
 pytestmark = pytest.mark.usefixtures("ray_on_two_cpus")
@@ -58,6 +60,28 @@ def test_a_trial_whose_worker_dies_three_times_ends_as_failed_and_keeps_its_log(
 def test_the_death_of_a_worker_leaves_the_other_trials_alone(with_deaths: Diary) -> None:
     assert with_deaths.state(FINE) == "finished"
     assert [state for state, _ in with_deaths.ends[FINE]] == ["finished"]
+
+
+class Assassin(Diary):
+    """Kills the worker of a trial in the moment in which it has finished there."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def ended(self, trial: TrialSpec, state: str, payload: dict[str, Any]) -> None:
+        super().ended(trial, state, payload)
+        if trial.config.seed == self.seed:
+            os.kill(self.info[self.seed][0]["pid"], signal.SIGKILL)
+
+
+def test_a_trial_whose_worker_dies_before_it_has_begun_there_begins_on_another(tmp_path: Path) -> None:
+    diary = Assassin(seed=1)
+    with RayExecutor(Pool(max_concurrent=1), Fake()) as executor:
+        executor.run(Enumerated([trial(seed) for seed in (1, 2, 3)]), diary, tmp_path)
+    assert [state for state, _ in diary.ends[2]] == ["interrupted", "finished"]
+    assert [diary.state(seed) for seed in (1, 3)] == ["finished", "finished"]
+    assert [line for line in diary.lines if line[:2] == ("started", 2)] == [("started", 2, 0)]
 
 
 def test_one_place_means_one_trial_at_a_time(with_deaths: Diary) -> None:
