@@ -197,7 +197,8 @@ def _train(order: Order, trainer: TrainerFactory, after: str = "") -> Generator[
     if after:
         goes_on = f"goes on from its checkpoint, each batch in {_parts(order)} parts through the encoder"
         yield Noted(f"{after}; {goes_on}: equal statistics, other rounding")
-    yield Started(tuple(training.reports), training.info)
+    granted = {"gpus": order.gpus} if order.gpus else {}
+    yield Started(tuple(training.reports), training.info | granted)
     for report in training:
         if bad := [name for name, value in report.metrics.items() if not math.isfinite(value)]:
             reason = f"{bad[0]} is {report.metrics[bad[0]]}"

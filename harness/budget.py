@@ -56,6 +56,7 @@ class Purse:
         self._clock, self._began, self._before = clock, clock(), driven(ledger)
         self._trained: Counter[str] = Counter()  # key → epochs
         self._begun: set[str] = set()
+        self._granted: dict[str, list[tuple[float, float]]] = defaultdict(list)  # key → its attempts' begin and GPUs
         self._running: dict[str, tuple[TrialSpec, float | None]] = {}  # key → when it was last heard of
         self._confirmed: dict[str, Counter[str]] = {arm: Counter() for arm in spec.arms}  # used by confirmations
         self._confirmation = self._price_confirmation(spec)
@@ -78,10 +79,14 @@ class Purse:
         self._running[trial.key] = trial, None  # it may wait for its place
         return True
 
-    def began(self, trial: TrialSpec) -> None:
-        """An attempt has its place. What one before it began and did not end is charged."""
+    def began(self, trial: TrialSpec, gpus: float = 0.0) -> None:
+        """An attempt has its place. What one before it began and did not end is charged.
+
+        gpus: that it was granted, where memory decides that; 0: those of its pool.
+        """
         self.interrupted(trial)
         self._running[trial.key] = trial, self._clock()
+        self._granted[trial.key].append((self._clock(), gpus))
 
     def observe(self, trial: TrialSpec, report: EpochReport) -> None:
         """Charge an epoch that a trial has trained."""
@@ -193,10 +198,16 @@ class Purse:
             self._begun.add(trial.key)
             self._add(trial, trials=1)
 
-    def _charge(self, trial: TrialSpec, epochs: int, seconds: float) -> None:
+    def _charge(self, trial: TrialSpec, epochs: int, seconds: float, held: float | None = None) -> None:
+        """held: devices, where they are not those of the latest attempt."""
         images = epochs * self._images(trial.config)
-        held = devices(self._pools.pool_of(trial.config, trial.arm))
+        held = self._held(trial) if held is None else held
         self._add(trial, epochs=epochs, images=images, device_seconds=seconds * held)
+
+    def _held(self, trial: TrialSpec, at: float = float("inf")) -> float:
+        """Devices of the attempt that ran at that time."""
+        granted = [gpus for begin, gpus in self._granted[trial.key] if begin <= at]
+        return (granted and granted[-1]) or devices(self._pools.pool_of(trial.config, trial.arm))
 
     def _add(self, trial: TrialSpec, **used: float) -> None:
         self.arms[trial.arm].update(used)
@@ -205,28 +216,36 @@ class Purse:
 
     def _replay(self, ledger: Ledger) -> None:
         trials = {trial.key: trial for trial in once(recorded(ledger))}
+        events = [event for event in ledger.events() if event.key is not None]
+        for event in events:
+            if event.kind == "started":
+                self._granted[str(event.key)].append((event.time, event.payload.get("info", {}).get("gpus", 0.0)))
         rows: dict[str, list[tuple[float, float]]] = defaultdict(list)  # key → (when it was written, seconds)
         for row in ledger.epochs():
             rows[row.key].append((row.time, row.timing.get("seconds", 0.0)))
         for key, mine in rows.items():
-            self._charge(trials[key], len(mine), sum(seconds for _, seconds in mine))
+            by_held: dict[float, list[float]] = defaultdict(list)  # devices → seconds of epochs
+            for at, seconds in mine:
+                by_held[self._held(trials[key], at)].append(seconds)
+            for held, parts in by_held.items():
+                self._charge(trials[key], len(parts), sum(parts), held)
             self._trained[key] = len(mine)
         heard: dict[str, float] = {}
-        for event in ledger.events():
-            if event.key is None:
-                continue
-            trial, mine = trials[event.key], rows[event.key]
+        for event in events:
+            key = str(event.key)
+            trial, mine = trials[key], rows[key]
+            if _cut_short(event) and key in heard:  # a `started` ends the attempt before it
+                last = max([heard[key], *(at for at, _ in mine if at <= event.time)])
+                self._charge(trial, 0, event.time - last, self._held(trial, heard[key]))
             if event.kind == "started":
                 self._begin(trial)
                 again = max(0, sum(at <= event.time for at, _ in mine) - event.payload["epoch"])
-                self._charge(trial, again, again * sum(seconds for _, seconds in mine) / max(1, len(mine)))
-            if _cut_short(event) and event.key in heard:
-                last = max([heard[event.key], *(at for at, _ in mine if at <= event.time)])
-                self._charge(trial, 0, event.time - last)
+                usual = sum(seconds for _, seconds in mine) / max(1, len(mine))
+                self._charge(trial, again, again * usual, self._held(trial, event.time))
             if event.kind in _ENDS:
-                heard.pop(event.key, None)
-            elif event.kind == "started" or event.key in heard:
-                heard[event.key] = event.time
+                heard.pop(key, None)
+            elif event.kind == "started" or key in heard:
+                heard[key] = event.time
 
 
 class Budgeted:
@@ -271,7 +290,8 @@ def _cut_short(event: EventRow) -> bool:
 
 
 def devices(pool: Pool) -> float:
-    """Devices that a trial holds: GPUs, a fraction of one where it shares it; CPUs where it has no GPU."""
+    """Devices that a trial holds: GPUs, a fraction of one where it shares it; CPUs where it has no GPU. Where memory
+    decides, at the most."""
     return pool.gpus or float(pool.cpus)
 
 

@@ -160,7 +160,7 @@ class Recorder:
         self._attempts[key], self._restored[key] = attempt, epoch
         self._running[key] = trial
         if self._purse:
-            self._purse.began(trial)
+            self._purse.began(trial, info.get("gpus", 0.0))
         self.progress.started(key, epoch)
 
     def epoch(self, trial: TrialSpec, report: EpochReport) -> bool:

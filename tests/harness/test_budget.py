@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from harness.budget import Budgeted, Purse, driven
 from harness.budget_config import Budget
+from harness.drive import Recorder
 from harness.folder import DRIVER_DIED
 from harness.ledger import Ledger
+from harness.progress import Progress
 from harness.record import recorded
 from harness.resume import resume_sweep
 from harness.run import run_sweep
@@ -180,6 +182,31 @@ def test_a_resume_charges_the_same_but_for_what_a_dead_driver_left(
         payload = {"reason": reason} if kind == "interrupted" else {"epoch": 0}
         ledger.add_event(kind, key, **payload)
     assert Purse(sweep, ledger).arms["quick"]["device_seconds"] == seconds
+
+
+def test_a_trial_that_memory_packs_is_charged_the_part_of_a_gpu_that_each_attempt_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = {"gpus": 1, "memory": "measured", "max_concurrent": 8}
+    sweep = plain(arms={"quick": {}}, seeds=1, budget={"device_seconds": 1000}, pool=pool)
+    ledger = begin(sweep, tmp_path)
+    now = [10.0]
+    monkeypatch.setattr("harness.ledger.time.time", lambda: now[0])
+    purse = Purse(sweep, ledger, clock=lambda: now[0])
+    (asked,) = recorded(ledger)
+    recorder = Recorder(ledger, Progress(1, 4), purse)
+    assert purse.start(asked)
+    for epoch, gpus in ((1, 0.25), (2, 0.5)):  # what it got first was too small
+        recorder.started(asked, epoch - 1, {"gpus": gpus})
+        now[0] += 8.0
+        report = EpochReport(epoch, {}, {"seconds": 8.0})
+        assert recorder.epoch(asked, report)
+        purse.observe(asked, report)
+        now[0] += 2.0
+        recorder.ended(asked, "interrupted", {"reason": "out of memory", "gpus": 0.5})
+    charged = 0.25 * (8 + 2) + 0.5 * (8 + 2)
+    assert purse.arms["quick"]["device_seconds"] == charged
+    assert Purse(sweep, ledger).arms["quick"]["device_seconds"] == charged, "after a resume"
 
 
 def test_the_confirmation_is_paid_out_of_seconds_that_the_search_leaves(tmp_path: Path) -> None:
