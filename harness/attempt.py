@@ -4,14 +4,10 @@ each message on through `hear`; where the attempt runs is all in which executors
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import gc
 import math
-import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +16,7 @@ from harness.lock import training as sole_worker
 from harness.memory import REMEDY, larger_part, limit, out_of_memory
 from harness.search import Search
 from harness.team import team
+from lejepa.allocator import give_back
 from lejepa.config import FLOORS, TrainConfig
 
 if TYPE_CHECKING:
@@ -175,7 +172,7 @@ def _within_memory(order: Order, trainer: TrainerFactory) -> Generator[Message, 
             raise
         traceback.print_exc()
         first = f"out of memory ({_first_line(error)}), {_peak(order)}"
-    let_go()  # the error is gone, and with it the frames that held tensors
+    give_back()  # the error is gone, and with it the frames that held tensors
     if 0 < order.gpus < 1 and order.config["device"] != "cpu":
         return Cramped(first, larger_part(order.gpus))
     finer = replace(order, finer=2 * order.finer)
@@ -255,17 +252,6 @@ def _set_aside(checkpoints: Path) -> Path:
     names = (checkpoints.with_name(f"{checkpoints.name}.broken-{n}") for n in range(1, 1000))
     aside = next(name for name in names if not name.exists())
     return checkpoints.rename(aside)
-
-
-def let_go() -> None:
-    """Memory that a training has freed goes back, to the GPU's neighbours and to the machine: glibc alone keeps a
-    gigabyte after one on CIFAR-10, and more after each that follows it in the same process."""
-    gc.collect()
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
-        sys.modules["torch"].cuda.empty_cache()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _first_line(error: Exception) -> str:

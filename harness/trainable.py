@@ -14,8 +14,9 @@ from typing import Any
 
 from ray import tune
 
-from harness.attempt import Cramped, Ended, Order, TrainerFactory, attempt, let_go
+from harness.attempt import Cramped, Ended, Order, TrainerFactory, attempt
 from harness.pool import Shape
+from lejepa.allocator import give_back
 
 MESSAGE = "message"  # the one entry of a result that is ours
 ORDER = "order"  # of a trial's config: an Order as JSON
@@ -50,7 +51,7 @@ def trainable(trainer: TrainerFactory) -> type[tune.Trainable]:
 
         def cleanup(self) -> None:
             self._messages.close()
-            let_go()  # the next trial, or a neighbour, has other sizes
+            give_back()  # the next trial, or a neighbour, has other sizes
 
     return Trial
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from lejepa import attention, checkpoint, loading, probes, ranks, telemetry
+from lejepa import allocator, attention, checkpoint, loading, probes, ranks, telemetry
 from lejepa.averaging import follow_all
 from lejepa.config import WHERE, TrainConfig
 from lejepa.data import DataError, Dataset, load
@@ -87,6 +87,7 @@ class Trainer:
             .to(memory_format=torch.channels_last)
         )
         if self.device.type == "cpu":
+            allocator.keep()
             attention.plain(self.method)
         self.probe = OnlineProbe(self.method.embedding_dim, len(self.data.classes), config.probe).to(self.device)
         if ranks.rank():  # equal weights, but other units dropped

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.attempt import Cramped, Ended, Noted, attempt, lejepa_trainer, let_go, order
+from harness.attempt import Cramped, Ended, Noted, attempt, lejepa_trainer, order
 from harness.doctor import examine
 from harness.executors import RayExecutor
 from harness.memory import peak_bytes
 from harness.pool_config import Pool
 from harness.search import Enumerated
+from lejepa.allocator import give_back
 from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport
 from tests.harness.fake import Diary, trial
@@ -40,7 +41,7 @@ def test_the_measured_peak_is_what_a_training_takes(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path))
     asked = config(**WIDE, batch_size=512)
     measured = peak_bytes(asked)
-    let_go()
+    give_back()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_reserved()
     training = lejepa_trainer(asked, tmp_path / "checkpoints")
@@ -62,7 +63,7 @@ def greedy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainConf
 
 
 def messages(asked: TrainConfig, folder: Path, gpus: float) -> list[Any]:
-    let_go()
+    give_back()
     one = trial(**asked.model_dump(exclude={"seed", "epochs"}), epochs=1)
     return list(attempt(order(one, asked, 1, folder, gpus=gpus), lejepa_trainer))
 

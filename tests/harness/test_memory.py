@@ -22,7 +22,6 @@ from harness.attempt import (
     TrainerFactory,
     attempt,
     lejepa_trainer,
-    let_go,
     order,
 )
 from harness.executors import LocalExecutor
@@ -39,6 +38,7 @@ from harness.memory import (
 from harness.search import Enumerated
 from harness.spec import Pool
 from harness.trials import TrialSpec
+from lejepa.allocator import give_back
 from lejepa.config import TrainConfig
 from lejepa.telemetry import peak_memory
 from lejepa.trainer import EpochReport, Trainer
@@ -68,7 +68,7 @@ def config(**changes: Any) -> TrainConfig:
 def taken_here(asked: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> int:
     """What the measurement adds to this process. What it frees stays with the process in part, so that goes first."""
     monkeypatch.setattr("lejepa.trainer.load", None)  # and put back afterwards
-    let_go()
+    give_back()
     before = psutil.Process().memory_info().rss
     peak_memory(torch.device("cpu"))
     return rehearse(asked) - before
