@@ -1,6 +1,6 @@
 """What a search that stops early decides, against the whole grid: replays of recorded learning curves.
 
-    python benchmarks/stopping.py [--replays 200]
+    python benchmarks/stopping.py [--replays 200] [--first 0]
     python benchmarks/stopping.py --record FOLDER     # data/curves.json anew, of a run of data/curves.yaml
 
 The curves are those of small real trainings on digits: every λ with every learning rate and seed. A replay is a sweep
@@ -43,19 +43,23 @@ from lejepa.trainer import EpochReport
 DATA = Path(__file__).parent / "data" / "curves.json"
 SLOTS = 2
 FEW = 3  # seeds of a grid as sweeps run it by default
-ASHA = {"name": "asha", "scope": "sweep"}
-DESIGNS = [  # search trials, early stopping, configs confirmed (0: none), seeds of each, what they are chosen by
-    (16, ASHA, 0, 0, "value"),
-    (16, ASHA, 3, 2, "value"),
-    (16, ASHA, 3, 2, "fit"),
-    (24, ASHA, 0, 0, "value"),
-    (32, ASHA, 0, 0, "value"),
-    (32, ASHA, 1, 1, "value"),
-    (32, ASHA, 1, 1, "fit"),
+DESIGNS = [  # search trials, reduction of ASHA (None: no stopping), configs confirmed, seeds of each, chosen by
+    (16, 3, 0, 0, "value"),
+    (16, 3, 3, 2, "fit"),
+    (24, 3, 0, 0, "value"),
+    (32, 3, 0, 0, "value"),
+    (32, 3, 1, 1, "fit"),
+    (32, 3, 2, 1, "fit"),
+    (40, 3, 2, 1, "fit"),
+    (32, 4, 2, 1, "fit"),
+    (40, 4, 2, 1, "value"),
+    (40, 4, 2, 1, "fit"),
+    (64, 4, 0, 0, "value"),
+    (64, 4, 2, 1, "fit"),
     (16, None, 0, 0, "value"),
     (32, None, 0, 0, "value"),
 ]
-Design = tuple[int, dict[str, str] | None, int, int, str]
+Design = tuple[int, int | None, int, int, str]
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def read() -> Curves:
 
 def sweep(curves: Curves, design: Design, number: int) -> SweepSpec:
     """The name is what QMC points are scrambled by."""
-    trials, stopping, top, seeds, by = design
+    trials, reduction, top, seeds, by = design
     return SweepSpec.model_validate(
         {
             "name": f"replay-{number}",
@@ -150,7 +154,7 @@ def sweep(curves: Curves, design: Design, number: int) -> SweepSpec:
             "metric": {"name": curves.metric},
             "search": {"sampler": "qmc", "trials": trials},
             "confirm": {"top": top, "seeds": seeds, "by": by} if top else None,
-            **({"stopping": stopping} if stopping else {}),
+            **({"stopping": {"name": "asha", "scope": "sweep", "reduction": reduction}} if reduction else {}),
         }
     )
 
@@ -238,13 +242,14 @@ def judged(curves: Curves, decisions: Sequence[Decision]) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--replays", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="number of the first replay; it seeds all of it")
     parser.add_argument("--record", type=Path, metavar="FOLDER")
     parser.add_argument("--metric", default="val/shot1")
     given = parser.parse_args()
     if given.record:
         write(recorded(given.record, given.metric))
         return
-    curves, console = read(), Console(width=150)
+    curves, console, numbers = read(), Console(width=150), range(given.first, given.first + given.replays)
     lambs, lrs, seeds, epochs = curves.values.shape
     console.print(f"{curves.metric}: {lambs} λ × {lrs} learning rates × {seeds} seeds × {epochs} epochs")
     for lamb, value, *near in zip(curves.lambs, curves.by_lamb, curves.good(), curves.good(FEW), strict=True):
@@ -255,13 +260,13 @@ def main() -> None:
     head = ["by value: good", "lost", "by the fit: good", "lost", "epochs"]
     table = Table("design", "trials", "confirmed", *head, width=130)
     for n in (1, 2, 3):
-        grids = [grid(curves, number, n) for number in range(given.replays)]
+        grids = [grid(curves, number, n) for number in numbers]
         table.add_row(f"whole grid, seeds: {n}", str(lambs * lrs * n), "", *judged(curves, grids))
     for design in DESIGNS:
-        trials, stopping, top, each, by = design
+        trials, reduction, top, each, by = design
         with tempfile.TemporaryDirectory(dir=_in_memory()) as scratch:
-            decisions = [replay(curves, design, number, Path(scratch)) for number in range(given.replays)]
-        name = "QMC, ASHA" if stopping else "QMC"
+            decisions = [replay(curves, design, number, Path(scratch)) for number in numbers]
+        name = f"QMC, ASHA, reduction {reduction}" if reduction else "QMC"
         table.add_row(name, str(trials), f"{top} × {each}, by {by}" if top else "none", *judged(curves, decisions))
     console.print(table)
 
