@@ -119,7 +119,7 @@ def drawn(number: int, given: argparse.Namespace, home: Path, with_disk: bool) -
     sweep = rng.choice([s for s in SWEEPS_ON["local" if executor == "local" else "ray"] if s not in given.without])
     kinds = [kind for kind in FAULTS_ON[executor] if kind not in given.without and (with_disk or kind != "disk")]
     planned = [rng.choice(kinds) for _ in range(rng.randint(1, given.most))]
-    while planned.count("worker") + planned.count("node") > 2:  # a third death of one trial is its end
+    while planned.count("worker") + planned.count("node") > 2:  # a third without an epoch is a trial's end
         planned[planned.index("worker" if "worker" in planned else "node")] = "driver"
     return Round(number, sweep, executor, planned, home, rng)
 
