@@ -1,7 +1,7 @@
 """The memory that a process has freed: kept from step to step, given back between trainings.
 
 torch asks glibc for its tensors on the CPU, and glibc gives what is freed back to the system and asks for it anew: a
-step of small_resnet (batch 128, eight views) took some thousand page faults, 1 to 3 % of its time. Other C libraries
+step of small_resnet (batch 128, eight views) takes up to some thousand page faults, 3 % of its time. Other C libraries
 are left alone.
 """
 
