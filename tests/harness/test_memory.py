@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 import pytest
 import torch
 
@@ -30,7 +29,6 @@ from harness.memory import (
     larger_part,
     out_of_memory,
     peak_bytes,
-    rehearse,
     shape,
     share,
     tensors_part,
@@ -38,9 +36,7 @@ from harness.memory import (
 from harness.search import Enumerated
 from harness.spec import Pool
 from harness.trials import TrialSpec
-from lejepa.allocator import give_back
 from lejepa.config import TrainConfig
-from lejepa.telemetry import peak_memory
 from lejepa.trainer import EpochReport, Trainer
 from tests.harness.fake import Diary, Fake, FakeTrainer, trial
 
@@ -65,22 +61,15 @@ def config(**changes: Any) -> TrainConfig:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def taken_here(asked: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> int:
-    """What the measurement adds to this process. What it frees stays with the process in part, so that goes first."""
-    monkeypatch.setattr("lejepa.trainer.load", None)  # and put back afterwards
-    give_back()
-    before = psutil.Process().memory_info().rss
-    peak_memory(torch.device("cpu"))
-    return rehearse(asked) - before
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the peak of a process")
-def test_larger_batches_and_more_views_take_more_memory_and_finer_parts_less(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_larger_batches_and_more_views_take_more_memory_and_finer_parts_less(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path))
     same: dict[str, Any] = {"data": {"name": "digits", "size": 16}, "encoder": VIT | {"depth": 2}, "threads": 1}
     sizes = [(16, 1, 1), (256, 4, 4), (256, 4, 1)]  # images, views, parts
     small, cut, whole = (
-        taken_here(config(**same, batch_size=n, views={"global_views": v}, accumulate=parts), monkeypatch)
-        for n, v, parts in sizes
+        peak_bytes(config(**same, batch_size=n, views={"global_views": v}, accumulate=parts)) for n, v, parts in sizes
     )
     # A block keeps at least ten times its width for each of 4 · 4 + 1 tokens: q, k, v and the MLP's 4 + 4, in float32.
     kept = 256 * 4 * 17 * 2 * 10 * 64 * 4
