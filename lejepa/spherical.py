@@ -12,6 +12,7 @@ gradient is a product of the N × N matrix of slopes with z, so a step costs O(N
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -25,7 +26,7 @@ from lejepa import ranks
 
 _NODES = 512  # of the quadrature: exact to degree 1023
 _ASYMPTOTIC_DIM = 32  # from here on Φ is below 1e-10 where its quadrature ends, below it has an expansion
-_PAIRS = 1 << 16  # distances at a time on the CPU: a few arrays of them stay in a core's L2 cache
+_PAIRS = 1 << 17  # distances at a time on the CPU: 0.5 MB an array, and enough for two threads or more to share
 _CUDA_PAIRS = 1 << 25
 
 _Knots = tuple[float, ...]
@@ -58,17 +59,14 @@ class _ExactFunction(torch.autograd.Function):
         norms = _radial(dim, t, tuple(w * p for w, p in zip(weight, phi, strict=True)), z.dtype, z.device)
         value, gradient = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(local)
         own = ranks.rank() * n  # the column of the first row
-        height = max(1, (_CUDA_PAIRS if z.is_cuda else _PAIRS) // batch)
-        for v, start in product(range(len(z)), range(0, n, height)):
-            part = slice(start, start + height)
-            distances = _distances(rows[v, part], columns[v], own + start).mul_(scale)
-            total, slope = pairs(distances)
-            value[v] += total / batch
-            gradient[v, part] = (2 / batch) * (slope.sum(1, keepdim=True) * rows[v, part] - slope @ columns[v])
-        for v in range(len(z)):
-            total, slope = norms(local[v].norm(dim=1).mul_(scale))
-            value[v] -= 2 * total
-            gradient[v].addcmul_(slope.unsqueeze(1), local[v], value=-2)
+        for views, part in _blocks(len(z), n, batch, _CUDA_PAIRS if z.is_cuda else _PAIRS):
+            some = rows[views, part]
+            total, slope = pairs(_distances(some, columns[views], own + part.start).mul_(scale))
+            value[views] += total / batch
+            gradient[views, part] = (2 / batch) * (slope.sum(2, keepdim=True) * some - slope @ columns[views])
+        total, slope = norms(local.norm(dim=2).mul_(scale))
+        value -= 2 * total
+        gradient.addcmul_(slope.unsqueeze(2), local, value=-2)
         value = ranks.add(value) + batch * sum(w * p * p for w, p in zip(weight, phi, strict=True))
         ctx.save_for_backward(gradient.mul_(scale))
         return value.add_(0 * local.sum()).to(z.dtype)  # NaN where an embedding is not finite
@@ -80,10 +78,18 @@ class _ExactFunction(torch.autograd.Function):
         return gradient * (upstream.view(-1, 1, 1) * ranks.world_size()), None, None, None
 
 
+def _blocks(views: int, n: int, batch: int, pairs: int) -> Iterator[tuple[slice, slice]]:
+    """Views and rows with about so many pairs at a time: some rows of one view, or several views in full."""
+    height = min(n, max(1, pairs // batch))
+    wide = max(1, pairs // (batch * height))
+    for view, row in product(range(0, views, wide), range(0, n, height)):
+        yield slice(view, view + wide), slice(row, row + height)
+
+
 def _distances(rows: Tensor, columns: Tensor, own: int) -> Tensor:
-    """(n, D), (N, D) → (n, N); row i is column own + i itself, at distance 0."""
-    squares = torch.addmm(columns.square().sum(1), rows, columns.t(), alpha=-2).add_(rows.square().sum(1, keepdim=True))
-    squares.diagonal(own).zero_()
+    """(v, n, D), (v, N, D) → (v, n, N); row i is column own + i itself, at distance 0."""
+    squares = torch.baddbmm(columns.square().sum(2).unsqueeze(1), rows, columns.mT, alpha=-2)
+    squares.add_(rows.square().sum(2, keepdim=True)).diagonal(own, 1, 2).zero_()
     return squares.clamp_(min=0).sqrt_()
 
 
@@ -108,7 +114,7 @@ class _Radial:
         self.base, self.end = v0.contiguous(), v1[-1]  # float64: an error that all pairs share would count N times
 
     def __call__(self, r: Tensor) -> tuple[Tensor, Tensor]:
-        """r of any shape → Σ f(r), float64, and f′(r)/r, finite at 0, of r's shape and dtype."""
+        """r (v, …) → Σ f(r) of each of the v, float64 (v,), and f′(r)/r, finite at 0, of r's shape and dtype."""
         place = (r * self.per_unit).nan_to_num_(0.0).clamp_(max=self.pieces)
         piece = place.long().clamp_(max=self.pieces - 1)
         at = place.sub_(piece)
@@ -116,13 +122,13 @@ class _Radial:
         slope = torch.addcmul(second.mul(2), third, at, value=3).mul_(at).add_(first)
         slope.mul_(self.per_unit).div_(r.clamp(min=torch.finfo(r.dtype).tiny))
         rise = third.mul_(at).add_(second).mul_(at).add_(first).mul_(at)
-        total = self.base.take(piece).sum() + rise.sum(dtype=torch.float64)
+        total = self.base.take(piece).flatten(1).sum(1) + rise.flatten(1).sum(1, dtype=torch.float64)
         if self.dim < _ASYMPTOTIC_DIM:  # in few dimensions f goes on to oscillate
             beyond = r * self.per_unit > self.pieces
             exact = [self._exactly(far) for far in r[beyond].double().clamp(max=1e30).split(4096)]
             if exact:
                 values, slopes = (torch.cat(part) for part in zip(*exact, strict=True))
-                total = total + (values - self.end).sum()
+                total.index_add_(0, beyond.nonzero()[:, 0], values - self.end)
                 slope[beyond] = slopes.to(slope.dtype)
         return total, slope
 

@@ -101,17 +101,29 @@ def test_the_float32_gradient_is_the_float64_gradient_and_the_mean_of_many_slice
     assert (sliced - double).norm() < 0.05 * double.norm()
 
 
-def test_equal_embeddings_pull_in_no_direction_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_embeddings_pull_in_no_direction() -> None:
     z = normal(2, 30, 12, seed=6)
     z[0, 1] = z[0, 0]
-    x = z.clone().requires_grad_()
+    x = z.requires_grad_()
+    (gradient,) = torch.autograd.grad(EXACT(x, step=0), x)
+    torch.testing.assert_close(gradient[0, 0], gradient[0, 1])
+
+
+@pytest.mark.parametrize("pairs", [70, 900, 2000])  # two rows, one view, two views at a time
+@pytest.mark.parametrize("dim", [2, 12, 40])
+def test_views_count_by_themselves_however_many_pairs_are_looked_at_together(
+    pairs: int, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = normal(3, 30, dim, seed=6).double()
+    z[1, :5] *= 1e4  # beyond the table, where few dimensions have an expansion of their own
+    monkeypatch.setattr("lejepa.spherical._PAIRS", pairs)
+    x = z.requires_grad_()
     value = EXACT(x, step=0)
     (gradient,) = torch.autograd.grad(value, x)
-    torch.testing.assert_close(gradient[0, 0], gradient[0, 1])
-    monkeypatch.setattr("lejepa.spherical._PAIRS", 70)
-    blocked = EXACT(x, step=0)
-    torch.testing.assert_close(blocked, value)
-    torch.testing.assert_close(torch.autograd.grad(blocked, x)[0], gradient)
+    monkeypatch.undo()
+    alone = [EXACT(view.unsqueeze(0), step=0) for view in x]
+    torch.testing.assert_close(value, torch.stack(alone).mean())
+    torch.testing.assert_close(gradient, torch.autograd.grad(torch.stack(alone).mean(), x)[0])
 
 
 def test_other_quadratures_have_their_own_limit() -> None:
