@@ -10,14 +10,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from lejepa.heuristics_config import check_predictive
 from lejepa.joint_config import PAIRED, check_paired
 from lejepa.masked_config import MASKED, check_masked
 from lejepa.method_config import FLOORS as FLOORS
 from lejepa.method_config import METHODS as METHODS
-from lejepa.method_config import LejepaConfig, MethodConfig, implied_by
+from lejepa.method_config import LejepaConfig, MethodConfig, check_lejepa, implied_by
 from lejepa.part import Part, Positive, Probability, nearest
 from lejepa.view_config import ViewsConfig
 
@@ -66,6 +66,8 @@ class EncoderConfig(Part):
         for field, what in _LACKS[self.name].items():
             if getattr(self, field):
                 raise ValueError(f"{self.name} has no {what}; leave `{field}` out")
+        if self.name == "small_vit" and (self.width or 192) % 64:
+            raise ValueError(f"small_vit has heads of 64 features; width must be a multiple of 64, not {self.width}")
         if self.name == "small_vit" and self.drop_path and self.depth == 1:
             raise ValueError("drop path grows from 0 in the first block, and depth 1 has no other; leave it at 0")
         return self
@@ -151,6 +153,13 @@ class ProbeConfig(Part):
     lidar: int = Field(0, ge=0)  # augmented views per image of the diagnostic LiDAR (50 in its paper); 0: none
     transfer: tuple[str, ...] = ()  # other data sets under data.root, judged by the same probes at the very end
 
+    @field_validator("lidar")
+    @classmethod
+    def _several(cls, lidar: int) -> int:
+        if lidar == 1:
+            raise ValueError("LiDAR compares views of an image: 2 or more, or 0 for none")
+        return lidar
+
 
 class TrainConfig(Part):
     """One training. Frozen; equal configs (with equal data, threads and torch) train to equal bits on the CPU."""
@@ -175,25 +184,21 @@ class TrainConfig(Part):
     @model_validator(mode="before")
     @classmethod
     def _fill_what_depends(cls, raw: Any) -> Any:
+        """What is left open: first the method fills it in, then the data, then the views' recipe and the fields."""
         if not isinstance(raw, dict):
             return raw
-        parts = [raw.get(name, {}) for name in ("method", "data", "views", "optimizer")]
-        if not all(isinstance(part, dict) for part in parts):
-            return raw  # a part that is built already says everything, one of a wrong type is refused by its field
-        method, data, views, optimizer = parts
-        implied = implied_by(method)
-        views = {**implied.get("views", {}), **views}
-        optimizer = {**implied.get("optimizer", {}), **optimizer}
-        projector = raw.get("projector", {})
-        if isinstance(projector, dict):
-            projector = {**implied.get("projector", {}), **projector}
-        views = {"recipe": "digits" if data.get("name", "digits") == "digits" else "paper", **views}
-        size = data.get("size", DataConfig.model_fields["size"].default)
+        parts = {name: _as_written(raw.get(name, {})) for name in ("method", "projector", "data", "views", "optimizer")}
+        if not all(isinstance(part, dict) for part in parts.values()):
+            return raw  # each is refused by its field
+        implied = implied_by(parts["method"])
+        filled = {name: {**implied.get(name, {}), **parts[name]} for name in ("projector", "views", "optimizer")}
+        views, data = filled["views"], parts["data"]
+        views.setdefault("recipe", "digits" if data.get("name", "digits") == "digits" else "paper")
         if views.get("global_size") is None:
-            views["global_size"] = size
-        if views.get("local_size") is None and isinstance(views["global_size"], int):
-            views["local_size"] = max(8, round(views["global_size"] * 98 / 224 / 4) * 4)
-        return {**raw, "views": views, "optimizer": optimizer, "projector": projector}
+            views["global_size"] = data.get("size", DataConfig.model_fields["size"].default)
+        if views.get("local_size") is None and (side := _whole(views["global_size"])) is not None:
+            views["local_size"] = max(8, round(side * 98 / 224 / 4) * 4)
+        return raw | filled
 
     @property
     def length(self) -> int:
@@ -210,26 +215,40 @@ class TrainConfig(Part):
                 raise ValueError(f"{self.method.name} masks the patches of data.size; leave views.global_size out")
         if self.method.name == "predictive":
             check_predictive(self)
-        halves = self.encoder.name in ("small_resnet", "small_convnext")
-        if halves and self.views.local_views and (self.views.local_size or 8) < 8:
-            raise ValueError(
-                f"{self.encoder.name} halves a view three times; views.local_size must be 8 or more, "
-                f"not {self.views.local_size}"
-            )
-        if self.encoder.name == "small_vit":
-            if (self.encoder.width or 192) % 64:
-                raise ValueError(
-                    f"small_vit has heads of 64 features; encoder.width must be a multiple of 64, "
-                    f"not {self.encoder.width}"
-                )
-            patch = self.encoder.patch or 4
-            views = self.views
-            sides = {
-                "data.size": self.data.size,
-                "views.global_size": views.global_size,
-                "views.local_size": views.local_size,
-            }
-            for what, side in sides.items():
-                if side is not None and side % patch:
-                    raise ValueError(f"small_vit cuts images into patches of {patch}; {what} = {side} is no multiple")
+        if self.method.name == "lejepa":
+            check_lejepa(self)
+        _check_sides(self)
         return self
+
+
+def _as_written(part: Any) -> Any:
+    """A part that is built already as the dict of what was set in it; its name or recipe always says which it is."""
+    if not isinstance(part, Part):
+        return part
+    which = {key: getattr(part, key) for key in ("name", "recipe") if key in type(part).model_fields}
+    return which | part.model_dump(exclude_unset=True)
+
+
+def _whole(side: Any) -> int | None:
+    """As the field will read it; None where the field will refuse it."""
+    try:
+        return TypeAdapter(int).validate_python(side)
+    except ValidationError:
+        return None
+
+
+def _check_sides(config: TrainConfig) -> None:
+    """ValueError where a small encoder cannot cut up or halve the views."""
+    encoder, views = config.encoder, config.views
+    if encoder.name in ("small_resnet", "small_convnext") and views.local_views and (views.local_size or 8) < 8:
+        raise ValueError(
+            f"{encoder.name} halves a view three times; views.local_size must be 8 or more, not {views.local_size}"
+        )
+    if encoder.name == "small_vit":
+        patch = encoder.patch or 4
+        sides = {
+            "data.size": config.data.size, "views.global_size": views.global_size, "views.local_size": views.local_size,
+        }  # fmt: skip
+        for what, side in sides.items():
+            if side is not None and side % patch:
+                raise ValueError(f"small_vit cuts images into patches of {patch}; {what} = {side} is no multiple")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from lejepa.part import Part, Positive, Probability
+from lejepa.part import Part, Positive, Probability, Ratios, Shares
 
 if TYPE_CHECKING:
     from lejepa.config import TrainConfig
@@ -17,9 +17,9 @@ class IjepaConfig(Part):
 
     name: Literal["ijepa"] = "ijepa"
     targets: int = Field(4, ge=1)  # target blocks per image
-    target_scale: tuple[Probability, Probability] = (0.15, 0.2)  # area of a target block, share of the patches
-    target_aspect: tuple[Positive, Positive] = (0.75, 1.5)  # height / width of a target block
-    context_scale: tuple[Probability, Probability] = (0.85, 1.0)  # area of the context block before targets leave it
+    target_scale: Shares = (0.15, 0.2)  # area of a target block, share of the patches
+    target_aspect: Ratios = (0.75, 1.5)  # height / width of a target block
+    context_scale: Shares = (0.85, 1.0)  # area of the context block before targets leave it
     min_keep: int = Field(4, ge=1)  # patches that a context must keep; 10 of 256 in the reference
     ema: tuple[Probability, Probability] = (0.996, 1.0)  # momentum of the target encoder, linear over all steps
     predictor_width: int = Field(96, ge=32, multiple_of=32)  # 384 for a ViT-H in the reference; heads of 32 features
@@ -32,7 +32,7 @@ class Data2vecConfig(Part):
     name: Literal["data2vec"] = "data2vec"
     masked: float = Field(120 / 196, gt=0, lt=1)  # share of the patches that are masked, at most
     min_block: float = Field(16 / 196, gt=0, lt=1)  # smallest block, share of the patches
-    aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)  # height / width of a block, log-uniform (masking_generator.py)
+    aspect: Ratios = (0.3, 1 / 0.3)  # height / width of a block, log-uniform (masking_generator.py)
     layers: int | None = Field(None, ge=1)  # last blocks whose mean is the target; None: 6, or half if there are fewer
     beta: Positive = 2.0  # where smooth L1 turns from a parabola into a line
     ema: tuple[Probability, Probability] = (0.999, 0.9998)  # momentum of the teacher, linear over all steps
@@ -87,3 +87,5 @@ def check_masked(config: "TrainConfig") -> None:
         raise ValueError(f"data2vec averages the last {method.layers} blocks, and the encoder has {depth}")
     if isinstance(method, MaeConfig) and int(grid**2 * (1 - method.masked)) < 1:
         raise ValueError(f"mae: masked {method.masked} leaves none of {grid**2} patches to see; mask fewer")
+    if isinstance(method, Data2vecConfig) and round(method.masked * grid**2) < 1:
+        raise ValueError(f"data2vec: masked {method.masked} of {grid**2} patches is none; mask more")

@@ -1,6 +1,6 @@
 """The methods' own settings: one part each, told apart by `name`. Every default with its source."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
@@ -20,6 +20,9 @@ from lejepa.joint_config import (
 from lejepa.masked_config import Data2vecConfig, MaeConfig
 from lejepa.masked_config import IjepaConfig as IjepaConfig
 from lejepa.part import Part, Positive, Probability
+
+if TYPE_CHECKING:
+    from lejepa.config import TrainConfig
 
 Statistic = Literal[
     "epps_pulley", "anderson_darling", "cramer_von_mises", "watson", "extended_jarque_bera", "shapiro_wilk", "vcreg",
@@ -116,3 +119,11 @@ def implied_by(method: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What a method's settings, as written, ask of other parts of the config where those leave it open."""
     name = str(method.get("name"))
     return heuristics_config.implied_by(method) if name == "predictive" else IMPLIED.get(name, {})
+
+
+def check_lejepa(config: "TrainConfig") -> None:
+    """ValueError where a view has no other to be predicted from."""
+    assert isinstance(config.method, LejepaConfig)
+    views, other = config.views, config.method.teacher is not None or config.method.predictor
+    if views.global_views + views.local_views < 2 and (config.method.centre == "pairs" or not other):
+        raise ValueError("lejepa predicts one view of an image from others; set views.global_views to 2 or more")

@@ -3,10 +3,21 @@
 import difflib
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    low, high = pair
+    if not 0 < low <= high:
+        raise ValueError(f"must be [low, high] with 0 < low ≤ high, not [{low}, {high}]")
+    return pair
+
+
+Shares = Annotated[tuple[Probability, Probability], AfterValidator(_ordered)]  # from low to high
+Ratios = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 
 
 class Part(BaseModel):

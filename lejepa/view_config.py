@@ -1,10 +1,10 @@
 """The settings of the views, and the published recipes that fill in what a config leaves out."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from lejepa.part import Part, Positive, Probability
+from lejepa.part import Part, Probability, Ratios, Shares
 
 _JITTER = dict(flip=0.5, jitter=0.8, grey=0.2, ratio=(3 / 4, 4 / 3), rotate=0.0, cutout=0.0)  # what most recipes share
 _OFF = dict(jitter=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grey=0.0, blur=0.0, solarize=0.0)
@@ -52,9 +52,9 @@ class ViewsConfig(Part):
     local_views: int = Field(2, ge=0)  # small crops; 6 in the paper
     global_size: int | None = Field(None, ge=8)  # side of a global crop, pixels; None: data.size
     local_size: int | None = Field(None, ge=4)  # side of a local crop, pixels; None: 98/224 of the global, 8 at least
-    global_scale: tuple[Probability, Probability] = (0.3, 1.0)  # area of a global crop, share of the image
-    local_scale: tuple[Probability, Probability] = (0.05, 0.3)  # area of a local crop, share of the image
-    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)  # width / height of a crop
+    global_scale: Shares = (0.3, 1.0)  # area of a global crop, share of the image
+    local_scale: Shares = (0.05, 0.3)  # area of a local crop, share of the image
+    ratio: Ratios = (3 / 4, 4 / 3)  # width / height of a crop
     flip: Probability = 0.5  # probability of a horizontal flip
     jitter: Probability = 0.8  # probability of colour jitter, with the four strengths below
     brightness: Probability = 0.4
@@ -74,11 +74,3 @@ class ViewsConfig(Part):
         if not isinstance(raw, dict) or not isinstance(raw.get("recipe", ""), str):
             return raw
         return {**VIEW_RECIPES.get(raw.get("recipe", "paper"), {}), **raw}
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for name in ("global_scale", "local_scale", "ratio"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be [low, high] with 0 < low ≤ high, not [{low}, {high}]")
-        return self
