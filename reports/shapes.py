@@ -7,20 +7,15 @@ being better. Every verdict is `holds`, `does not hold` or `undecided`, by the i
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from reports import statistics as st
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
 RELATED = 0.5  # a Spearman correlation below this is no order to speak of
-FEWEST_RANKED = 4  # cells: the order of three cannot be told from chance
-_RESAMPLES = 4_000
-_ORDERS = 7  # cells up to which every order is counted
 
 Floats = NDArray[np.float64]
 
@@ -161,59 +156,3 @@ def saturation_verdict(rise: st.Estimate, last: st.Estimate, tolerance: float) -
     if last.low > tolerance or rise.high <= 0:
         return FAILS
     return HOLDS if rise.low > 0 and last.high <= tolerance else OPEN
-
-
-# -- the order of the cells -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Order:
-    rho: st.Estimate
-    p: float  # of an order at random reaching as much
-
-
-def order(published: ArrayLike, scores: ArrayLike, seed: int = 0) -> Order | None:
-    """Spearman's ρ of published numbers and our means, scores (cells, n seeds). Its interval draws the seeds anew from
-    the noise pooled over all cells, since the two or three seeds of one cell are too few to draw from; none at n = 1.
-    None below FEWEST_RANKED cells, and where either does not vary."""
-    x, y = np.asarray(published, dtype=float), np.asarray(scores, dtype=float)
-    means = y.mean(axis=1)
-    if len(x) < FEWEST_RANKED or np.ptp(x) == 0 or np.ptp(means) == 0:
-        return None
-    rho = float(_correlations(x, means[None])[0])
-    rng = np.random.default_rng(seed)
-    p = _chance(x, means, rho, rng)
-    cells, n = y.shape
-    if n == 1:
-        return Order(st.Estimate(rho, None, None, cells, "no interval at n = 1"), p)
-    noise = y - means[:, None] - y.mean(axis=0) + y.mean()
-    noise = noise.ravel() * math.sqrt(cells * n / ((cells - 1) * (n - 1)))
-    drawn = means + rng.choice(noise, (_RESAMPLES, cells, n)).mean(axis=2)
-    low, high = np.nanquantile(_correlations(x, drawn), [(1 - st.LEVEL) / 2, (1 + st.LEVEL) / 2])
-    return Order(st.Estimate(rho, min(rho, float(low)), max(rho, float(high)), cells, "bootstrap over seeds"), p)
-
-
-def order_verdict(found: Order) -> str:
-    rho = found.rho
-    if rho.low is None or rho.high is None:
-        return OPEN
-    if rho.high < RELATED:
-        return FAILS
-    return HOLDS if rho.low > 0 and found.p <= st.ALPHA else OPEN
-
-
-def _chance(x: Floats, y: Floats, rho: float, rng: np.random.Generator) -> float:
-    """One-sided p of a permutation test: every order where they are few, else drawn ones."""
-    if len(x) <= _ORDERS:
-        orders = np.array(list(permutations(y)))
-        return float((_correlations(x, orders) >= rho - 1e-12).mean())
-    orders = rng.permuted(np.tile(y, (_RESAMPLES, 1)), axis=1)
-    return float((1 + (_correlations(x, orders) >= rho - 1e-12).sum()) / (1 + _RESAMPLES))
-
-
-def _correlations(x: Floats, rows: Floats) -> Floats:
-    """Spearman's ρ of x (n) with each row (…, n); NaN where a row does not vary."""
-    a, b = stats.rankdata(x), stats.rankdata(rows, axis=1)
-    a, b = a - a.mean(), b - b.mean(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(b @ a / np.sqrt((a @ a) * (b**2).sum(axis=1)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports import shapes
+from reports import rank_order, shapes
 from reports import statistics as st
 from reports.evidence import Study
 from reports.published import PublishedTable, Shape
@@ -21,13 +21,13 @@ def rank(found: Sequence[Comparison]) -> list[Finding]:
     if not seeds:
         return []
     scores = np.stack([one.values.loc[seeds].to_numpy(dtype=float) for one in whole])
-    result = shapes.order([one.cell.value for one in whole], scores)
+    result = rank_order.rank_order([one.cell.value for one in whole], scores)
     keys = tuple(key for one in whole if one.ours is not None for key in one.ours.keys)
     claim, cells = "our cells in the paper's order", count(len(whole), "cell")
     if result is None:
         said = f"Whether our cells come in the paper's order is undecided: {cells} are too few to tell or do not vary."
         return [Finding(claim, "", "ρ = 1", cells, None, OPEN, said, keys, lack=VALUES)]
-    verdict = shapes.order_verdict(result)
+    verdict = rank_order.verdict(result)
     chance = f"{_p_text(result.p)} by permutation of {cells}"
     told = f"ρ = {two(result.rho)}, {chance}, n = {count(len(seeds), 'seed')}"
     said = {

@@ -146,30 +146,6 @@ def test_cells_in_the_opposite_order_are_told_so(tmp_path):
     assert "do not come in the order" in order.sentence
 
 
-def test_the_order_of_few_cells_can_be_chance():
-    rng = np.random.default_rng(0)
-    scores = np.arange(4)[:, None] + 0.01 * rng.normal(size=(4, 3))
-    found = shapes.order([1, 2, 3, 4], scores)
-    assert found is not None
-    assert found.p == pytest.approx(1 / math.factorial(4))  # one order of all is as good
-    assert shapes.order([1, 2, 3], scores[:3]) is None
-
-
-def test_the_interval_of_the_order_covers_the_truth():
-    """Two true means are swapped against the published order, in noise of a third of a step."""
-    rng = np.random.default_rng(1)
-    truth = np.array([0, 1, 3, 2, 4, 5, 7, 6, 8, 9.0])
-    expected = 1 - 6 * 4 / (10 * 99)
-    covered = 0
-    for _ in range(40):
-        found = shapes.order(range(10), truth[:, None] + rng.normal(size=(10, 3)) / 3 + rng.normal(size=3))
-        assert found is not None
-        assert found.rho.low is not None
-        assert found.rho.high is not None
-        covered += found.rho.low <= expected <= found.rho.high
-    assert covered >= 36
-
-
 def lines(*columns, noise=0.1, seeds=3):
     rng = np.random.default_rng(2)
     means = [np.asarray(column, dtype=float)[:, None] for column in columns]
