@@ -6,11 +6,12 @@ a truncated or damaged one is told from a good one before anything of it is used
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from lejepa import atomic
 
 _DIGEST = hashlib.sha256().digest_size
 LAST, PREVIOUS = "last.pt", "previous.pt"
@@ -22,23 +23,10 @@ class CheckpointError(Exception):
 
 def write(folder: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) as last.pt; OSError (a full disk) leaves the old files."""
-    folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    temporary = folder / f".{LAST}.{os.getpid()}"
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        if (folder / LAST).exists():
-            (folder / LAST).replace(folder / PREVIOUS)
-        temporary.replace(folder / LAST)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(folder)
+    atomic.write(folder / LAST, content, hashlib.sha256(content).digest(), previous=folder / PREVIOUS)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -52,12 +40,3 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: truncated, damaged, or not a checkpoint of this program ({len(content)} bytes)")
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return state
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames themselves durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

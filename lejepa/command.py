@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lejepa import checkpoint, ranks
+from lejepa import atomic, checkpoint, ranks
 from lejepa.checkpoint import CheckpointError
 from lejepa.config import TrainConfig
 from lejepa.data import DataError
@@ -92,9 +92,8 @@ def _line(report: EpochReport, epochs: int) -> str:
 
 def _note(reports: list[EpochReport], out: Path | None) -> None:
     if out is not None and ranks.rank() == 0:
-        temporary = out / ".metrics.jsonl"
-        temporary.write_text("".join(json.dumps(asdict(report)) + "\n" for report in reports))
-        temporary.replace(out / "metrics.jsonl")
+        lines = "".join(json.dumps(asdict(report)) + "\n" for report in reports)
+        atomic.write(out / "metrics.jsonl", lines.encode())
 
 
 @contextmanager

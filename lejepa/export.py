@@ -10,7 +10,6 @@ teacher or of the average where a config judges these; `weights` says which.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import timm
 import torch
 from torch import nn
 
-from lejepa import checkpoint, probes
+from lejepa import atomic, checkpoint, probes
 from lejepa.config import SMALL_ENCODERS, WHERE, TrainConfig
 from lejepa.encoders import construct, small
 
@@ -52,9 +51,8 @@ def export(
     content = safetensors.torch.save(tensors, {"format": "pt"})
     about = _describe(trainer, metrics or {}) | {"sha256": hashlib.sha256(content).hexdigest()}
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS, content)
-    _write(folder / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+    atomic.write(folder / WEIGHTS, content)
+    atomic.write(folder / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
     return folder
 
 
@@ -131,16 +129,3 @@ def _describe(trainer: "Trainer", metrics: dict[str, float]) -> dict[str, Any]:
         "data": data.fingerprint,
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file, or the one that was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -163,7 +163,7 @@ def test_a_full_disk_keeps_the_checkpoint_that_is_there(tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lejepa.checkpoint.os.fsync", full)
+        patch.setattr("lejepa.atomic.os.fsync", full)
         with pytest.raises(OSError, match="No space left"):
             next(run)
     assert sorted(p.name for p in tmp_path.iterdir()) == [checkpoint.LAST]
