@@ -61,15 +61,15 @@ def measured(truth, n, noise, times, seed=0):
     ],
 )
 def test_the_interval_covers_the_truth(truth, n, noise):
-    found = list(measured(truth, n, noise, 60))
-    assert sum(one.rho.low - 1e-9 <= true <= one.rho.high + 1e-9 for true, one in found) >= 54
+    found = list(measured(truth, n, noise, 40))
+    assert sum(one.rho.low - 1e-9 <= true <= one.rho.high + 1e-9 for true, one in found) >= 36
 
 
 @pytest.mark.parametrize(("truth", "noise"), [(in_order(0.3), 1.0), (in_order(1.0), 1.0), (two_heights, 0.8)])
 @pytest.mark.parametrize("n", [2, 3])
 def test_an_order_that_holds_is_hardly_ever_said_not_to(truth, noise, n):
-    said = [verdict(one) for _, one in measured(truth, n, noise, 60)]
-    assert said.count(FAILS) <= 2
+    said = [verdict(one) for _, one in measured(truth, n, noise, 40)]
+    assert said.count(FAILS) <= 1
 
 
 def test_a_clear_order_and_a_clear_disorder_are_told():
