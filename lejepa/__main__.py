@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write the encoder of a checkpoint for plain timm")
     export.add_argument("checkpoints", type=Path, help="the folder that --out named")
     export.add_argument("out", type=Path, help="where encoder.safetensors and encoder.json go")
-    export.add_argument("--root", type=Path, help="where the data lie; $LEJEPA_DATA, then ./data")
+    export.add_argument("--root", type=Path, help="where the data of an older checkpoint lie")
     return parser
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from lejepa.config import TrainConfig, nearest
 
@@ -42,7 +41,7 @@ def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     try:
         return TrainConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path or '--set'}: {_explain(error.errors()[0])}") from None
+        raise ConfigError(f"{path or '--set'}: {explain(error)}") from None
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -101,8 +100,9 @@ def _default_name(part: str) -> Any:
     return getattr(field.default, "name", None) if field else None
 
 
-def _explain(error: ErrorDetails) -> str:
+def explain(wrong: ValidationError) -> str:
     """`key: what is wrong`, with a near key for one that is not known."""
+    error = wrong.errors()[0]
     loc, says = [str(part) for part in error["loc"]], error["msg"].removeprefix("Value error, ")
     says = f"{says[0].lower()}{says[1:]}"
     if error["type"] == "extra_forbidden":

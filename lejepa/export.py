@@ -10,17 +10,25 @@ teacher or of the average where a config judges these; `weights` says which.
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import timm
 import torch
-from torch import nn
+from pydantic import ValidationError
+from torch import Tensor, nn
 
 from lejepa import atomic, checkpoint, probes
+from lejepa.checkpoint import CheckpointError
 from lejepa.config import SMALL_ENCODERS, WHERE, TrainConfig
+from lejepa.config_file import explain
+from lejepa.data import load as load_data
 from lejepa.encoders import construct, small
+from lejepa.methods import build_method
+from lejepa.methods.base import Method
 
 if TYPE_CHECKING:
     from lejepa.trainer import Trainer
@@ -41,15 +49,15 @@ def export(
 ) -> Path:
     """Write the judged encoder of a trainer, or of a folder of checkpoints, into `folder`, and give that folder.
 
-    metrics: what is known beside the last epoch's, such as the test's. root: where a checkpoint's data lie, if neither
-    under $LEJEPA_DATA nor under ./data; they give the normalisation. Each file is there whole or not at all, and the
-    JSON names the digest of the weights that it belongs to. Raises ExportError, CheckpointError, DataError.
+    metrics: what is known beside the last epoch's, such as the test's. root: where the data of a checkpoint lie that
+    does not hold their normalisation, if neither under $LEJEPA_DATA nor under ./data. Each file is there whole or not
+    at all, and the JSON names the digest of the weights that it belongs to. Raises ExportError, CheckpointError,
+    DataError.
     """
-    trainer = _from_checkpoint(Path(source), root) if isinstance(source, str | Path) else source
-    encoder = _judged(trainer)
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.state_dict().items()}
+    judged = _of_checkpoint(Path(source), root) if isinstance(source, str | Path) else _of_trainer(source)
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in judged.encoder.state_dict().items()}
     content = safetensors.torch.save(tensors, {"format": "pt"})
-    about = _describe(trainer, metrics or {}) | {"sha256": hashlib.sha256(content).hexdigest()}
+    about = _describe(judged, metrics or {}) | {"sha256": hashlib.sha256(content).hexdigest()}
     folder = Path(folder)
     atomic.write(folder / WEIGHTS, content)
     atomic.write(folder / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
@@ -73,59 +81,111 @@ def load(folder: str | Path) -> nn.Module:
     return encoder.eval()
 
 
-def _from_checkpoint(folder: Path, root: Path | None) -> "Trainer":
-    """A trainer on the CPU as the newest usable checkpoint left it. CheckpointError where there is none."""
-    from lejepa.trainer import Trainer
+# -- what is exported -------------------------------------------------------------------------------------------------
 
-    unusable = [f"{folder}: holds no checkpoint ({checkpoint.LAST})"]
+
+@dataclass(frozen=True)
+class _Images:
+    """What an encoder takes. mean, std: (channels,), of the images on [0, 1]."""
+
+    channels: int
+    classes: int
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A method as it was judged, with averaged weights where a config averages them, and what is known of it."""
+
+    config: TrainConfig
+    method: Method
+    images: _Images
+    epoch: int
+    metrics: dict[str, float]
+    data: str  # fingerprint
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.method.evaluated
+
+
+def _of_trainer(trainer: "Trainer") -> _Judged:
+    _check_method(trainer.config)
+    images, method = _Images(**trainer.images()), trainer.averaged or trainer.method
+    metrics = trainer.reports[-1].metrics if trainer.reports else {}
+    return _Judged(trainer.config, method, images, trainer.epoch, metrics, trainer.data.fingerprint)
+
+
+def _of_checkpoint(folder: Path, root: Path | None) -> _Judged:
+    """As the newest usable checkpoint has it. CheckpointError where there is none that this code can use."""
+    path, state = _newest(folder)
+    try:
+        what = json.loads(state["config"])
+        config = TrainConfig.model_validate(what["config"] | {"device": "cpu"})
+        _check_method(config)
+        images = _Images(**state["images"]) if "images" in state else _of_data(path, config, what["data"], root)
+        with torch.random.fork_rng(devices=[]):
+            method = build_method(config, images.channels, images.classes)
+        method.load_state_dict(state["averaged"] or state["method"])
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: its config is none of this version: {explain(error)}") from error
+    except (KeyError, RuntimeError, ValueError) as error:  # other layers
+        raise CheckpointError(f"{path}: does not fit this code: {shorten(str(error), 300)}") from error
+    reports = json.loads(state["reports"])
+    return _Judged(config, method, images, state["epoch"], reports[-1]["metrics"] if reports else {}, what["data"])
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Any]]:
+    unusable = f"{folder}: holds no checkpoint ({checkpoint.LAST})"
     for path in (folder / checkpoint.LAST, folder / checkpoint.PREVIOUS):
-        if not path.exists():
-            continue
-        try:
-            raw = json.loads(checkpoint.read(path)["config"])["config"]
-        except checkpoint.CheckpointError as error:
-            unusable.append(str(error))
-            continue
-        raw["data"] |= {} if root is None else {"root": str(root)}
-        trainer = Trainer(TrainConfig.model_validate(raw | {"device": "cpu"}), folder)
-        trainer.load()
-        return trainer
-    raise checkpoint.CheckpointError(unusable[-1])
+        if path.exists():
+            try:
+                return path, checkpoint.read(path)
+            except CheckpointError as error:
+                unusable = str(error)
+    raise CheckpointError(unusable)
 
 
-def _judged(trainer: "Trainer") -> nn.Module:
-    if trainer.config.method.name == "pixels":
+def _of_data(path: Path, config: TrainConfig, fingerprint: str, root: Path | None) -> _Images:
+    """For a checkpoint that does not say. Keeps no decoded copy of the data."""
+    where = {"decode": "workers"} | ({} if root is None else {"root": root})
+    data = load_data(config.data.model_copy(update=where))
+    if data.fingerprint != fingerprint:
+        raise CheckpointError(f"{path}: belongs to other data than {config.data.name!r} is now")
+    return _Images(data.channels, len(data.classes), *data.channel_statistics())
+
+
+def _check_method(config: TrainConfig) -> None:
+    if config.method.name == "pixels":
         raise ExportError("the method pixels has no encoder to export")
-    return (trainer.averaged or trainer.method).evaluated
 
 
-def _weights(trainer: "Trainer") -> str:
-    if trainer.averaged is not None:
+def _weights(judged: _Judged) -> str:
+    if judged.config.average is not None:
         return "average"
-    return "encoder" if trainer.method.evaluated is trainer.method.encoder else "teacher"
+    return "encoder" if judged.encoder is judged.method.encoder else "teacher"
 
 
-def _describe(trainer: "Trainer", metrics: dict[str, float]) -> dict[str, Any]:
-    config, data = trainer.config, trainer.data
+def _describe(judged: _Judged, metrics: dict[str, float]) -> dict[str, Any]:
+    config, images = judged.config, judged.images
     with torch.random.fork_rng(devices=[]):
-        _, options = construct(config, data.channels)
-    mean, std = data.channel_statistics()
-    last = trainer.reports[-1].metrics if trainer.reports else {}
+        _, options = construct(config, images.channels)
     return {
         "format": FORMAT,
         "library": "lejepa" if config.encoder.name in SMALL_ENCODERS else "timm",
         "name": config.encoder.name,
         "options": options,
-        "weights": _weights(trainer),
-        "embedding_dim": trainer.method.embedding_dim,
+        "weights": _weights(judged),
+        "embedding_dim": judged.method.embedding_dim,
         "image_size": config.data.size,
-        "channels": data.channels,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-        "epoch": trainer.epoch,
+        "channels": images.channels,
+        "mean": images.mean.tolist(),
+        "std": images.std.tolist(),
+        "epoch": judged.epoch,
         "protocol": probes.PROTOCOL,
-        "metrics": last | metrics,
+        "metrics": judged.metrics | metrics,
         "config": config.model_dump(mode="json", exclude=WHERE),
-        "data": data.fingerprint,
+        "data": judged.data,
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
     }

@@ -230,6 +230,11 @@ class Trainer:
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
+    def images(self) -> dict[str, Any]:
+        """What an export must know of the data. mean, std: (channels,), of the images on [0, 1]."""
+        mean, std = (t.flatten().cpu() for t in (self.multicrop.mean, self.multicrop.std))
+        return {"channels": self.data.channels, "classes": len(self.data.classes), "mean": mean, "std": std}
+
     def save(self) -> None:
         """Write everything that the rest of the training depends on. Does nothing without a checkpoint_dir."""
         if self.checkpoint_dir is None:
@@ -240,6 +245,7 @@ class Trainer:
             "config": _identity(self.config, self.data),
             "reports": json.dumps([asdict(report) for report in self.reports]),
             "epoch": self.epoch,
+            "images": self.images(),
             "method": self.method.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
 
-from lejepa import attention
+from lejepa import attention, checkpoint
 from lejepa.checkpoint import CheckpointError
 from lejepa.config import TrainConfig
+from lejepa.data import DataError
 from lejepa.export import ExportError, export, load
 from lejepa.trainer import Trainer
 
@@ -114,6 +117,70 @@ def test_a_checkpoint_exports_to_the_same_weights_as_its_trainer(tmp_path: Path)
     a, b = ((tmp_path / name / "encoder.safetensors").read_bytes() for name in "ab")
     assert a == b
     assert about(tmp_path / "a") == about(tmp_path / "b")
+
+
+def photos(root: Path, **more: Any) -> dict[str, Any]:
+    """The data of a folder of 24 coloured squares in two classes."""
+    for name, hue in (("cold", (20, 60, 200)), ("warm", (220, 90, 30))):
+        (root / "squares" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (16, 16), tuple(c + i for c in hue)).save(root / "squares" / name / f"{i}.png")
+    return {"name": "squares", "root": str(root), "size": 16, **more}
+
+
+def aged(folder: Path) -> None:
+    """Make its checkpoint one of the kind that held nothing about the images."""
+    state = checkpoint.read(folder / checkpoint.LAST)
+    del state["images"]
+    checkpoint.write(folder, state)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_checkpoint_is_exported_where_its_data_are_not(tmp_path: Path, cache: Path) -> None:
+    trainer = trained(tmp_path / "kept", data=photos(tmp_path), batch_size=4)
+    export(trainer, tmp_path / "a")
+    for folder in (tmp_path / "squares", cache):
+        shutil.rmtree(folder)
+    export(tmp_path / "kept", tmp_path / "b")
+    assert about(tmp_path / "a") == about(tmp_path / "b")
+    assert not cache.exists()
+
+
+def test_a_checkpoint_that_does_not_say_how_images_are_normalised_asks_the_data_and_keeps_no_decoded_copy(
+    tmp_path: Path, cache: Path
+) -> None:
+    trainer = trained(tmp_path / "kept", data=photos(tmp_path, decode="workers"), batch_size=4)
+    export(trainer, tmp_path / "a")
+    aged(tmp_path / "kept")
+    export(tmp_path / "kept", tmp_path / "b", root=tmp_path)
+    assert about(tmp_path / "a") == about(tmp_path / "b")
+    assert not list(cache.glob("*/images.u8"))
+    (tmp_path / "squares" / "warm" / "3.png").unlink()
+    with pytest.raises(CheckpointError, match="belongs to other data"):
+        export(tmp_path / "kept", tmp_path / "c", root=tmp_path)
+    shutil.rmtree(tmp_path / "squares")
+    with pytest.raises(DataError, match="squares"):
+        export(tmp_path / "kept", tmp_path / "c", root=tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_told_in_a_line(tmp_path: Path) -> None:
+    trained(tmp_path)
+    state = checkpoint.read(tmp_path / checkpoint.LAST)
+    what = json.loads(state["config"])
+    what["config"]["probe"]["shot"] = 3
+    checkpoint.write(tmp_path, state | {"config": json.dumps(what)})
+    with pytest.raises(CheckpointError, match=r"none of this version: probe\.shot: unknown key; did you mean 'shots'"):
+        export(tmp_path, tmp_path / "x")
+    checkpoint.write(tmp_path, state | {"method": {f"old.{name}": w for name, w in state["method"].items()}})
+    with pytest.raises(CheckpointError, match="does not fit this code") as caught:
+        export(tmp_path, tmp_path / "x")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_json_normalises_as_the_trainer_does_and_says_what_was_reached(tmp_path: Path) -> None:
