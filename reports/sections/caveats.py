@@ -4,7 +4,8 @@ from typing import Any
 
 from reports.content import Items, Section
 from reports.evidence import Study, encoder_names
-from reports.sections.gate import WARN, Check, compared_arms, compared_cells
+from reports.sections.gate import UNMEASURED, WARN, Check, compared_arms, compared_cells
+from reports.sections.gate_check import settings
 from reports.sections.lambda_ import LAMBDA
 from reports.wording import count, factor_text, listing, name_text, value_text
 
@@ -30,7 +31,7 @@ def caveats(study: Study, checks: list[Check]) -> list[str]:
             "λ is meant in the convention of the paper's code: (1 − λ)·prediction + λ·SIGReg, the statistic scaled by "
             "the batch, per view and averaged. Other implementations need a conversion."
         )
-    said += [f"{check.name}: {check.finding}." for check in checks if check.result == WARN]
+    said += [f"{check.name}: {check.finding}." for check in checks if check.result in (WARN, UNMEASURED)]
     cells = compared_cells(study)
     if cells:
         fewest = min(len(cell.finished) for cell in cells)
@@ -71,7 +72,7 @@ def _encoders(study: Study) -> list[str]:
 def _tuned(study: Study) -> list[str]:
     searched = bool((study.sweep.trials["purpose"] == "search").any())
     untuned = [
-        name_text(arm.name) for arm in compared_arms(study) if not arm.is_floor and len(arm.cells) == 1 and not searched
+        name_text(arm.name) for arm in compared_arms(study) if not arm.is_floor and settings(arm) == 1 and not searched
     ]
     if not untuned or len(compared_arms(study)) < 2:
         return []

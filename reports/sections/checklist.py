@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from reports.content import Prose, Section, Table, Value, plain
 from reports.evidence import Study
-from reports.sections.gate import FAIL, PASS, WARN, Check, compared_cells
+from reports.sections.gate import FAIL, PASS, UNMEASURED, WARN, Check, compared_cells
 from reports.wording import count, difference_unit, listing, name_text
 
 YOURS = "yours"
 _WORDS = {FAIL: "✕ fails", WARN: "! limits", PASS: "✓ holds", YOURS: "? yours"}
 _TONES = {FAIL: "fail", WARN: "warn", PASS: "pass", YOURS: "muted"}
+_COUNTS_AS = {FAIL: FAIL, WARN: WARN, UNMEASURED: WARN, PASS: PASS}  # what was not measured limits, and never holds
 # Question → beginnings of the names of the gate's checks that answer it.
 _QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Is every planned trial there, and none quietly left out?", ("Every planned", "Missing", "Infeasible")),
@@ -18,8 +19,10 @@ _QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Same data and evaluation on both sides?", ("Same data", "Same evaluation", "Contrast within")),
     ("Same code on both sides, and is it committed?", ("Same trainer code", "Clean worktree")),
     ("Was the training budget equal?", ("Equal training",)),
-    ("Was the tuning budget equal, and the ranges wide enough?", ("Equal tuning", "Best value")),
-    ("Had training settled, and does its loss tell the truth?", ("Curves have", "Training loss", "Trained arms")),
+    ("Was the tuning budget equal?", ("Equal tuning",)),
+    ("Were the ranges wide enough?", ("Best value", "Searched parameters")),
+    ("Was anything learned?", ("Trained arms",)),
+    ("Had training settled, and does its loss tell the truth?", ("Curves have", "Training loss")),
 )
 
 
@@ -32,7 +35,8 @@ def section(study: Study, checks: Sequence[Check]) -> Section:
 
 
 def _answered(checks: Sequence[Check]) -> list[list[Value]]:
-    """The gate by question: the worst of its checks, with what was found. Checks of no question come last."""
+    """The gate by question: the worst of its checks, with what was found by all that do not hold, else by all. Checks
+    of no question come last."""
     left = list(checks)
     rows: list[list[Value]] = []
     for question, names in _QUESTIONS:
@@ -44,9 +48,10 @@ def _answered(checks: Sequence[Check]) -> list[list[Value]]:
 
 
 def _row(question: str, checks: Sequence[Check]) -> list[Value]:
-    worst = next(result for result in (FAIL, WARN, PASS) if any(check.result == result for check in checks))
-    telling = [check for check in checks if check.result == worst]
-    found = "; ".join(check.finding for check in telling)
+    by_severity = sorted(checks, key=lambda check: (FAIL, WARN, UNMEASURED, PASS).index(check.result))
+    worst = _COUNTS_AS[by_severity[0].result]
+    telling = [check for check in by_severity if worst == PASS or check.result != PASS]
+    found = "; ".join(dict.fromkeys(check.finding for check in telling))
     keys = tuple(dict.fromkeys(key for check in telling for key in check.keys))
     return [Value(worst, _WORDS[worst], keys, tone=_TONES[worst]), plain(question), plain(found)]
 

@@ -12,44 +12,40 @@ from reports.sections.gate_budget import BUDGET_TOLERANCE, budget_spent, trainin
 from reports.sections.gate_check import (
     FAIL,
     PASS,
+    UNMEASURED,
     WARN,
     Check,
     all_keys,
     compared_arms,
     compared_cells,
     shortly,
+    uncompared,
+    unmeasured,
     who,
 )
 from reports.sections.gate_edges import edge, searched_edge
 from reports.sections.gate_labelfree import selected_without_labels
-from reports.wording import (
-    amount,
-    count,
-    difference_unit,
-    encoder_text,
-    listing,
-    metric_text,
-    name_text,
-    value_text,
-)
+from reports.sections.gate_same import same_code, same_data, same_protocol
+from reports.sections.gate_training import above_the_floor, loss_and_probe, settled
+from reports.wording import count, encoder_text, listing, metric_text, name_text
 
 __all__ = [
-    "BUDGET_TOLERANCE", "FAIL", "PASS", "WARN", "Check", "compared_arms", "compared_cells", "failures", "gate",
-    "section",
+    "BUDGET_TOLERANCE", "FAIL", "PASS", "UNMEASURED", "WARN", "Check", "compared_arms", "compared_cells", "failures",
+    "gate", "section", "tally",
 ]  # fmt: skip
 
 SEEDS_ENOUGH = 3  # the first n whose Student t interval is of use
-RISING_WINDOW = 0.2  # last share of the epochs in which a curve must have settled
 INFEASIBLE_WARN, INFEASIBLE_FAIL = 0.0, 0.5
+_TOLD = ("finished", "pruned", "diverged")  # of a failed or waiting trial nobody knows whether it would diverge
 
 
 def gate(study: Study) -> list[Check]:
     checks = [
         _evidence_is_complete(study),
         _within_one_encoder(study),
-        _same(study, "data", "Same data in what is compared", "data fingerprint"),
-        _same_protocol(study),
-        _same(study, "code", "Same trainer code in what is compared", "hash of the trainer's code"),
+        same_data(study),
+        same_protocol(study),
+        same_code(study),
         training_budget(study),
         tuning_budget(study),
         budget_spent(study),
@@ -58,9 +54,9 @@ def gate(study: Study) -> list[Check]:
         edge(study),
         searched_edge(study),
         _infeasible(study),
-        _above_the_floor(study),
-        _settled(study),
-        _loss_and_probe(study),
+        above_the_floor(study),
+        settled(study),
+        loss_and_probe(study),
         _worktree(study),
     ]
     return [check for check in checks if check is not None]
@@ -70,27 +66,33 @@ def failures(checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if check.result == FAIL]
 
 
+def tally(checks: Iterable[Check]) -> str:
+    """`13 pass, 2 warn, 0 fail and 1 not measured`; the last only where there are some."""
+    results = [check.result for check in checks]
+    said = [f"{results.count(result)} {result}" for result in (PASS, WARN, FAIL)]
+    return listing([*said, f"{open_} not measured"] if (open_ := results.count(UNMEASURED)) else said)
+
+
 def section(checks: list[Check]) -> Section:
-    words = {PASS: "✓ pass", WARN: "! warn", FAIL: "✕ fail"}
-    order = [FAIL, WARN, PASS]
+    words = {FAIL: "✕ fail", WARN: "! warn", UNMEASURED: "? not measured", PASS: "✓ pass"}  # in their order
+    order = list(words)
     rows = [
-        [Value(c.result, words[c.result], c.keys, tone=c.result), plain(c.name), plain(c.finding)]
+        [
+            Value(c.result, words[c.result], c.keys, tone="muted" if c.result == UNMEASURED else c.result),
+            plain(c.name),
+            plain(c.finding),
+        ]
         for c in sorted(checks, key=lambda c: order.index(c.result))
     ]
-    tally = [f"{sum(c.result == r for c in checks)} {r}" for r in (PASS, WARN, FAIL)]
-    note = "One failed check makes the strength of the whole report invalid; a warning limits what the answer covers."
-    table = Table(
-        "validity", f"Validity gate: {listing(tally)}.", ["result", "check", "finding"], rows, provenance=True
+    note = (
+        "One failed check makes the strength of the whole report invalid; a warning limits what the answer covers, and "
+        "so does a check that could not be made."
     )
+    table = Table("validity", f"Validity gate: {tally(checks)}.", ["result", "check", "finding"], rows, provenance=True)
     return Section("validity", "Can this be trusted?", [Prose([note]), table])
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _rows(cells: Iterable[Cell]) -> pd.DataFrame:
-    frames = [cell.rows for cell in cells if len(cell.rows)]
-    return pd.concat(frames) if frames else pd.DataFrame(columns=["key", "data", "code", "protocol"])
 
 
 def _evidence_is_complete(study: Study) -> Check:
@@ -144,59 +146,20 @@ def _holes_text(holes: list[Cell]) -> str:
 def _within_one_encoder(study: Study) -> Check | None:
     if study.asked is None or study.together:
         return None
-    encoders = {arm.encoder for arm in compared_arms(study)}
+    name, arms = "Contrast within one encoder", compared_arms(study)
+    encoders = {arm.encoder for arm in arms}
     names = [encoder_text(json.loads(e)) for e in sorted(encoders)]
     if len(encoders) > 1:
-        return Check("Contrast within one encoder", FAIL, f"the contrast crosses encoders: {listing(names)}")
-    return Check("Contrast within one encoder", PASS, f"both arms train {listing(names)}")
+        return Check(name, FAIL, f"the contrast crosses encoders: {listing(names)}")
+    if len(arms) < 2:
+        return unmeasured(name, "not both arms are in the ledger")
+    return Check(name, PASS, f"both arms {'have' if any(arm.is_floor for arm in arms) else 'train'} {listing(names)}")
 
 
-def _same(study: Study, column: str, name: str, what: str) -> Check | None:
+def _seeds(study: Study) -> Check:
     cells = compared_cells(study)
-    rows = _rows(cells)
-    if rows.empty:
-        return None
-    factors = {path.split(".")[0] for cell in cells for path in cell.values}
-    if column in factors:  # the factor under study changes it on purpose
-        return Check(name, PASS, f"the {what} differs because a factor under study is part of the {column}")
-    changed = [event for event in study.sweep.events if event.kind == "code_changed"]
-    if column == "code" and changed:
-        hashes = " → ".join([str(changed[0].payload["old"])[:12], *(str(e.payload["new"])[:12] for e in changed)])
-        return Check(name, WARN, f"the trainer's code changed while the sweep ran, accepted on resume: {hashes}")
-    per_cell = [frozenset(cell.rows[column]) for cell in cells]
-    everything = study.evidence[column].nunique()
-    if len(set(per_cell)) > 1:
-        return Check(name, FAIL, f"the {what} differs between {shortly([who(c) for c in cells])}", all_keys(cells))
-    if any(len(seen) > 1 for seen in per_cell) or everything > 1:
-        return Check(
-            name, WARN, f"{everything} different values of the {what} among the evidence trials", all_keys(cells)
-        )
-    return Check(name, PASS, f"one {what}: {str(rows[column].iloc[0])[:12]}", all_keys(cells))
-
-
-def _same_protocol(study: Study) -> Check | None:
-    cells = compared_cells(study)
-    if not cells:
-        return None
-    probes = {json.dumps(study.sweep.configs[key].get("probe", {}), sort_keys=True) for key in all_keys(cells)}
-    swept = any(path.startswith("probe") for cell in cells for path in cell.values)
-    name = "Same evaluation protocol in what is compared"
-    if len(probes) > 1 and not swept:
-        return Check(name, FAIL, "the settings of the probe differ", all_keys(cells))
-    versions = sorted(_rows(cells)["protocol"].dropna().unique())
-    if len(versions) > 1:
-        return Check(name, FAIL, f"versions of the probe differ: {listing(versions)}", all_keys(cells))
-    probe = json.loads(next(iter(probes)))
-    shown = ", ".join(
-        f"{key} {value_text(value)}" for key, value in probe.items() if key in ("on", "shots", "draws", "k")
-    )
-    return Check(name, PASS, ", ".join(filter(None, [*versions, shown])) or "one protocol", all_keys(cells))
-
-
-def _seeds(study: Study) -> Check | None:
-    cells = compared_cells(study)
-    if not cells:
-        return None
+    if why := uncompared(study):
+        return unmeasured("Seeds", why)
     name, n = "Seeds", {who(cell): len(cell.finished) for cell in cells}
     said = shortly([f"{who}: {k}" for who, k in n.items()])
     if len(n) > 2 and len(set(n.values())) == 1:
@@ -216,9 +179,11 @@ def _judged_on_test(study: Study) -> Check:
     if (without_labels := selected_without_labels(study)) is not None:
         return without_labels
     name = "Selected on validation, judged on test"
+    if not any(len(cell.finished) for cell in study.cells):
+        return unmeasured(name, "no trial has finished that could be selected or judged")
     if study.judge == study.metric:
         return Check(name, WARN, f"no trial has a test value: {metric_text(study.metric)} both selects and judges, "
-                     "so the winner looks better than it is")  # fmt: skip
+                     "so what was the best of several looks better than it is")  # fmt: skip
     return Check(name, PASS, f"{metric_text(study.metric)} selects, {metric_text(study.judge)} judges")
 
 
@@ -228,6 +193,8 @@ def _infeasible(study: Study) -> Check | None:
     total = sum(cell.planned for cell in trained)
     if not total:
         return None
+    if not any(cell.rows["state"].isin(_TOLD).any() for cell in trained):
+        return unmeasured("Infeasible trials", f"none of {count(total, 'trial')} has come to an end that tells")
     diverged, collapsed = (sum(cell.count(what) for cell in trained) for what in ("diverged", "collapsed"))
     share = (diverged + collapsed) / total
     rivals = [] if study.together else compared  # in a table that is crossed a collapse is one of its cells
@@ -253,83 +220,6 @@ def _is_control(arm: Arm, cell: Cell, compared: list[Cell]) -> bool:
     """Whether a collapse is no failure: at λ = 0, or where switches are taken apart to see what collapses."""
     asked = arm.method == "predictive" and not any(cell is other for other in compared)
     return asked or cell.values.get("method.lamb") == 0
-
-
-def _above_the_floor(study: Study) -> Check | None:
-    """Whether each trained arm beats the frozen random encoder: one that does not has learned nothing to compare."""
-    below: list[str] = []
-    cells: list[Cell] = []
-    for arm in study.arms:
-        floor = next((f.selected for f in study.floors(arm.encoder) if f.method == "random"), None)
-        if arm.is_floor or floor is None or arm.selected is None:
-            continue
-        gain = study.compare(arm.selected, floor, arm.name, "random").estimate
-        cells += [arm.selected, floor]
-        if gain is None or gain.low is None or gain.high is None:
-            continue
-        if (gain.low if study.sign > 0 else -gain.high) <= 0:
-            below.append(name_text(arm.name))
-    name = "Trained arms beat the random encoder"
-    if below:
-        said = (
-            f"{listing(below)} {'does' if len(below) == 1 else 'do'} not, by the interval: at this budget nothing was "
-        )
-        said += "learned that the probe reads, so a contrast with it says little of the method"
-        return Check(name, WARN, said, all_keys(cells))
-    return Check(name, PASS, "each by more than its interval", all_keys(cells)) if cells else None
-
-
-def _settled(study: Study) -> Check | None:
-    """Whether the validation metric still improved over the last fifth of the epochs by more than the ROPE."""
-    gains: dict[str, float] = {}
-    cells = [cell for cell in compared_cells(study) if cell.complete]
-    for cell in cells:
-        curve = _mean_curve(study, cell, study.labels)
-        if len(curve) < 3:
-            continue
-        start = curve[curve.index <= curve.index[-1] * (1 - RISING_WINDOW)]
-        if len(start):
-            gains[who(cell)] = study.sign * float(curve.iloc[-1] - start.iloc[-1])
-    if not gains:
-        return None
-    rising = {who: gain for who, gain in gains.items() if gain > study.rope}
-    shown = rising or gains
-    unit = difference_unit(study.labels)
-    said = shortly([f"{who} {gain:+.2g} {unit}".strip() for who, gain in shown.items()])
-    finding = f"over the last fifth of the epochs: {said}"
-    if rising:
-        return Check("Curves have settled", WARN, f"still rising {finding}; longer training may change the order",
-                     all_keys(cells))  # fmt: skip
-    return Check("Curves have settled", PASS, f"{finding}, within the ROPE of ±{study.rope:g}", all_keys(cells))
-
-
-def _mean_curve(study: Study, cell: Cell, metric: str) -> pd.Series:
-    if metric not in study.sweep.epochs:
-        return pd.Series(dtype=float)
-    rows = study.sweep.epochs_of(cell.keys).dropna(subset=[metric])
-    return rows.groupby("epoch")[metric].mean().sort_index()
-
-
-def _loss_and_probe(study: Study) -> Check | None:
-    """A training loss that falls while the probe gets worse says that the loss no longer measures the features."""
-    apart: list[str] = []
-    agree: list[str] = []
-    for cell in compared_cells(study):
-        loss, probe = _mean_curve(study, cell, "train/loss"), _mean_curve(study, cell, study.labels)
-        if len(loss) < 4 or len(probe) < 4:
-            continue
-        half = loss.index[-1] / 2
-        fell = float(loss.iloc[-1] - loss[loss.index <= half].iloc[-1]) < 0
-        early = probe[probe.index <= half]
-        worse = len(early) > 0 and study.sign * float(probe.iloc[-1] - early.iloc[-1]) < -study.rope
-        lost = amount(abs(float(probe.iloc[-1] - early.iloc[-1])), study.labels) if len(early) else ""
-        (apart if fell and worse else agree).append(f"{who(cell)}" + (f" (probe −{lost})" if fell and worse else ""))
-    if apart:
-        return Check("Training loss and probe agree", WARN,
-                     f"in the second half the loss falls and the probe gets worse: {shortly(apart)}")  # fmt: skip
-    if agree:
-        return Check("Training loss and probe agree", PASS, "no falling loss with a worsening probe in the second half")
-    return None
 
 
 def _worktree(study: Study) -> Check:

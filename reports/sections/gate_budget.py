@@ -13,6 +13,9 @@ from reports.sections.gate_check import (
     all_keys,
     compared_arms,
     compared_cells,
+    settings,
+    uncompared,
+    unmeasured,
     who,
 )
 from reports.wording import count, listing, name_text
@@ -27,12 +30,17 @@ _MASKING = {"ijepa", "data2vec", "mae"}  # predict the patches of one view, what
 def training_budget(study: Study) -> Check | None:
     """Epochs, images per step and views of each image; but not what was searched or compared on purpose."""
     cells = compared_cells(study)
-    if len(cells) < 2 or any(arm.is_floor for arm in compared_arms(study)):
-        return None
     name = "Equal training budget"
+    if any(arm.is_floor for arm in compared_arms(study)):
+        return None
+    if len(cells) < 2:
+        return unmeasured(name, uncompared(study)) if study.asked is not None else None
+    whole = {who(cell): {path: _at(study, cell, path) for path in _PARTS} for cell in cells}
+    if all(budget == whole[who(cells[0])] for budget in whole.values()):
+        return Check(name, PASS, f"{_budget_text(whole[who(cells[0])])} per trial", all_keys(cells))
     varied = {path for cell in cells for path in (*cell.values, *_nuisance(study, cell.arm))}
     fixed = [path for path in _PARTS if path not in varied]
-    budgets = {who(cell): {path: _at(study, cell, path) for path in fixed} for cell in cells}
+    budgets = {one: {path: budget[path] for path in fixed} for one, budget in whole.items()}
     texts = {one: _budget_text(budget) for one, budget in budgets.items()}
     said = "; ".join(f"{one}: {text}" for one, text in texts.items())
     masking = [cell for cell in cells if cell.keys and _method(study, cell) in _MASKING]
@@ -65,12 +73,14 @@ def _at(study: Study, cell: Cell, path: str) -> int:
 
 
 def _budget_text(budget: dict[str, int]) -> str:
-    words = {"epochs": "{} epochs", "batch_size": "batches of {}", "views.global_views": "{} global views"}
-    return listing([words[path].format(n) for path, n in budget.items()]) or "nothing that is fixed"
+    words = {"epochs": "{} epoch", "batch_size": "batches of {}", _VIEWS: "{} global view"}
+    said = [words[path].format(n) + ("s" if n != 1 and path != "batch_size" else "") for path, n in budget.items()]
+    return listing(said) or "nothing that is fixed"
 
 
 def tuning_budget(study: Study) -> Check | None:
-    """Epochs of the search trials that have ended, arm by arm within the encoder of the contrast."""
+    """Epochs of the search trials that have ended, and settings to choose from, arm by arm within the encoder of the
+    contrast. Cells of other sizes, data or epochs are no choice."""
     arms = [arm for arm in compared_arms(study) if not arm.is_floor]
     if len(arms) < 2:
         return None
@@ -83,11 +93,15 @@ def tuning_budget(study: Study) -> Check | None:
         return Check(name, FAIL, f"searched: {said}")
     if short := [text for arm in arms if (text := _unfinished(study, arm, rows[arm.name]))]:
         return Check(name, WARN, f"searched: {said}; not to its end: {listing(short)}")
-    chosen_among = {arm.name: len(arm.cells) for arm in arms}
+    chosen_among = {arm.name: settings(arm) for arm in arms}
     if len(set(chosen_among.values())) > 1:
-        said = listing([f"{name_text(arm)} among {count(n, 'cell')}" for arm, n in chosen_among.items()])
+        said = listing([f"{name_text(arm)} among {count(n, 'setting')}" for arm, n in chosen_among.items()])
         return Check(name, WARN, f"selected {study.selected_on}: {said}; part of a difference may be tuning")
-    return Check(name, PASS, f"searched: {said}" if high else f"{next(iter(chosen_among.values()))} cells each")
+    if high:
+        return Check(name, PASS, f"searched: {said}")
+    each = next(iter(chosen_among.values()))
+    return Check(name, PASS, "nothing was tuned: one setting of each arm" if each == 1 else
+                 f"nothing was searched; each arm was selected among {each} settings")  # fmt: skip
 
 
 def budget_spent(study: Study) -> Check | None:

@@ -1,12 +1,16 @@
 """A check of the validity gate, and the arms and cells that it is about: those that decide the sweep's question."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.ledger import canonical
 from reports.evidence import Arm, Cell, Study
+from reports.sections.scaling_lines import DATA, EPOCHS, SIZE
 from reports.wording import listing, name_text
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
+UNMEASURED = "unmeasured"  # the question arises, and the ledger does not hold what would answer it
+SCALES = frozenset({*SIZE, DATA, EPOCHS})  # more is dearer, not better or worse: no optimum is sought along them
 _SHOWN = 6  # cells that a finding names
 
 
@@ -38,6 +42,39 @@ def compared_cells(study: Study) -> list[Cell]:
     if study.primary is not None:
         return [study.primary.a, study.primary.b]
     return [arm.selected for arm in compared_arms(study) if arm.selected is not None]
+
+
+def uncompared(study: Study) -> str:
+    """Why there is nothing to compare yet; "" where there is."""
+    cells = compared_cells(study)
+    if not cells:
+        return "no trial of what is compared has finished"
+    alone = len(cells) == 1 and study.asked is not None
+    return f"of what is compared, only {who(cells[0])} has finished trials" if alone else ""
+
+
+def settings(arm: Arm) -> int:
+    """Between how many settings of an arm a choice was possible: its cells, sizes, data and epochs aside."""
+    return len({canonical({p: v for p, v in cell.values.items() if p not in SCALES}) for cell in arm.cells})
+
+
+def unmeasured(name: str, why: str, keys: tuple[str, ...] = ()) -> Check:
+    return Check(name, UNMEASURED, f"not measured: {why}", keys)
+
+
+def concluded(name: str, bad: str, good: str, why_not: Mapping[str, str], keys: tuple[str, ...]) -> Check:
+    """One check of several subjects: `bad` of some, else `good` of the rest; `why_not`: subject → why it was not
+    measured. It passes only where nothing is bad and all were measured."""
+    found = bad or good
+    subjects: dict[str, list[str]] = {}
+    for subject, why in why_not.items():
+        subjects.setdefault(why, []).append(subject)
+    if not found and len(subjects) == 1:
+        return unmeasured(name, next(iter(subjects)), keys)
+    missing = [f"not measured in {shortly(names)}: {why}" for why, names in subjects.items()]
+    more = [f"and {len(missing) - _SHOWN} more that were not"] if len(missing) > _SHOWN else []
+    said = "; ".join([*([found] if found else []), *missing[:_SHOWN], *more])
+    return Check(name, WARN if bad else UNMEASURED if missing else PASS, said, keys)
 
 
 def shortly(said: Sequence[str]) -> str:

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.evidence import Cell, Study
-from reports.sections.gate_check import PASS, WARN, Check, all_keys, compared_cells, who
+from reports.sections.gate_check import PASS, SCALES, WARN, Check, all_keys, compared_cells, who
 from reports.wording import factor_text, listing, value_text
 
 NEAR = 0.05  # of a searched range, on its own scale: so near its end a best value counts as at it
 
 
 def edge(study: Study) -> Check | None:
-    """Whether the best value of a numeric factor is the smallest or largest tried; λ = 0 is a control, no edge. None
-    where no best is sought: a table of the paper has its own range, and its shapes say where an optimum may lie beyond.
+    """Whether the best value of a numeric factor is the smallest or largest tried; λ = 0 is a control, no edge.
+
+    None where no best is sought: along a scale (encoder size, data, epochs), and in a table of the paper, which has its
+    own range and whose shapes say where an optimum may lie beyond.
     """
     lead = study.leads
     if lead is None or lead.selected is None or study.together:
@@ -23,15 +25,18 @@ def edge(study: Study) -> Check | None:
     for path, chosen in lead.selected.values.items():
         tried = sorted({float(cell.values[path]) for cell in lead.cells if _number(cell.values.get(path))})
         positive = [v for v in tried if v > 0] if path == "method.lamb" else tried
-        if not _number(chosen) or len(tried) < 3:
+        if path in SCALES or not _number(chosen) or len(tried) < 3:
             continue
         at_edge = chosen not in positive[1:-1]
         (edges if at_edge else inside).append(f"{factor_text(path)} = {value_text(chosen)}")
     name = "Best value inside the range tried"
     if edges:
-        found = f"{listing(edges)} lies at the edge: the best value may lie beyond"
+        found = f"{listing(edges)} {'lies' if len(edges) == 1 else 'lie'} at the edge: the best value may lie beyond"
         return Check(name, WARN, found, lead.selected.keys)
-    return Check(name, PASS, f"{listing(inside)} has neighbours on both sides", lead.selected.keys) if inside else None
+    have = "has" if len(inside) == 1 else "have"
+    return (
+        Check(name, PASS, f"{listing(inside)} {have} neighbours on both sides", lead.selected.keys) if inside else None
+    )
 
 
 def searched_edge(study: Study) -> Check | None:

@@ -1,7 +1,7 @@
 """The check of a selection without labels: whether it was worse than one by labels, as far as the evidence tells."""
 
 from reports.evidence import Study
-from reports.sections.gate_check import PASS, WARN, Check
+from reports.sections.gate_check import PASS, WARN, Check, unmeasured
 from reports.sections.labelfree import choices
 from reports.wording import count, metric_text, minus, name_text, with_interval
 
@@ -12,6 +12,8 @@ def selected_without_labels(study: Study) -> Check | None:
         return None
     name = "Selected without labels, judged on test"
     said = f"{study.metric} selects, {metric_text(study.judge)} judges"
+    if not any(len(cell.finished) for cell in study.cells):
+        return unmeasured(name, "no trial has finished that could be selected or judged")
     if not study.judge.startswith("test/"):
         return Check(name, WARN, f"no trial has a test value: {said}")
     worse = [
