@@ -131,14 +131,21 @@ def _cost(one: Choice) -> str:
     where = f"Among {one.among} of {name_text(one.arm.name)}"
     if one.regret is None:
         return f"{where}, the regret is not known."
-    lost = _shown(one.regret, one.judge)
-    same = one.rounds == "seed" and one.chosen == one.by_labels
-    said = f"{where}, labels would have chosen the same" if same else (
-        f"{where}, the choice costs {lost} of {metric_text(one.judge)} against that by labels"
-    )  # fmt: skip
+    if one.rounds == "seed" and one.chosen == one.by_labels:
+        said = f"{where}, labels would have chosen the same"
+    else:
+        said = f"{where}, the choice {_worth(one.regret, one.judge)} of {metric_text(one.judge)} against that by labels"
     if one.alone is not None:
         said += f"; had what collapsed not ranked last, it would cost {_points(one.alone, one.judge)}"
     return f"{said}."
+
+
+def _worth(lost: st.Estimate, judge: str) -> str:
+    if lost.low is None or lost.high is None or lost.low > 0:
+        return f"costs {_shown(lost, judge)}"
+    if lost.high < 0:
+        return f"gains {_shown(st.Estimate(-lost.mean, -lost.high, -lost.low, lost.n, lost.how), judge)}"
+    return f"is not shown to cost or gain, at {_shown(lost, judge)}"
 
 
 def _shown(lost: st.Estimate, judge: str) -> str:

@@ -76,6 +76,13 @@ class Criterion:
             return None
         return self.rho.low > 0 if self.rising else self.rho.high < 0
 
+    @property
+    def misleads(self) -> bool:
+        """Whether the interval of ρ lies on the other side of 0: what it promises is the worse training."""
+        if self.rho is None or self.rho.low is None or self.rho.high is None:
+            return False
+        return self.rho.high < 0 if self.rising else self.rho.low > 0
+
 
 def blocks(study: Study, arm: Arm, rank: int) -> list[Block]:
     """Empty with fewer than five trainings, or where no loss was recorded."""
@@ -151,6 +158,8 @@ def sentence(study: Study, pool: Pool, found: list[Criterion]) -> str:
     rho = f"ρ = {_rho_text(by.rho)} with {metric_text(pool.judge)}"
     if by.foretells:
         return f"Among {n}, the loss foretells the accuracy: {by.name} has {rho}; {lost}."
+    if by.misleads:
+        return f"Among {n}, the loss foretells the reverse of the accuracy: {by.name} has {rho}; {lost}."
     return f"Among {n}, the loss is not shown to foretell the accuracy: {by.name} has {rho}; {lost}."
 
 
@@ -204,7 +213,7 @@ def _row(pool: Pool, criterion: Criterion) -> list[Value]:
     words: dict[bool | None, tuple[str, str]] = {
         True: ("yes", "pass"), False: ("not shown", "warn"), None: ("not known", "muted")
     }  # fmt: skip
-    word, tone = words[criterion.foretells]
+    word, tone = ("the reverse", "warn") if criterion.misleads else words[criterion.foretells]
     return [
         Value(criterion.name, criterion.name, pool.keys, strong=True),
         plain(pool.name), plain("high" if criterion.rising else "low"), plain(criterion.alpha), plain(len(pool)),

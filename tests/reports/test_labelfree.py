@@ -1,13 +1,18 @@
 """Label-free selection and the interaction of two parameters, as functions of numbers, on planted truth."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from reports import labelfree
+from reports import statistics as st
 from reports.interaction import Try, best_of_each, slope
+from reports.sections import labelfree as section
+from reports.sections.lambda_labelfree import Criterion
 
 LAMBDAS = np.repeat(10.0 ** np.linspace(-3, -0.3, 10), 3)  # ten λ, three seeds
 CELLS = LAMBDAS.tolist()
@@ -88,6 +93,47 @@ def test_of_equal_scores_one_is_chosen_at_random():
 def test_loss_over_lambda_is_refused_at_zero():
     with pytest.raises(ValueError, match="λ > 0"):
         labelfree.scaled_loss([1.0], [0.0], 0.4)
+
+
+def criterion(rho, rising=False):
+    return Criterion("a number", np.zeros(3), rising, "0", rho, st.Estimate(0.0, None, None, 1, ""))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "foretells", "misleads"),
+    [(0.19, 0.67, False, True), (-0.67, -0.19, True, False), (-0.2, 0.4, False, False)],
+)
+def test_a_correlation_on_the_wrong_side_of_zero_misleads_and_one_that_holds_zero_says_nothing(
+    low, high, foretells, misleads
+):
+    """Of a loss, where lower should be better; of what should be high, the sides are swapped."""
+    rho = st.Estimate((low + high) / 2, low, high, 40, "")
+    assert (criterion(rho).foretells, criterion(rho).misleads) == (foretells, misleads)
+    mirrored = st.Estimate(-rho.mean, -high, -low, 40, "")
+    assert (criterion(mirrored, True).foretells, criterion(mirrored, True).misleads) == (foretells, misleads)
+
+
+def test_without_an_interval_a_correlation_neither_foretells_nor_misleads():
+    for rho in (None, st.Estimate(0.4, None, None, 4, "")):
+        assert (criterion(rho).foretells, criterion(rho).misleads) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("low", "mean", "high", "said"),
+    [
+        (0.2, 0.9, 1.6, "the choice costs 0.9 [0.2, 1.6] points of test linear-probe accuracy"),
+        (-0.4, 0.9, 2.2, "the choice is not shown to cost or gain, at 0.9 [−0.4, 2.2] points of test"),
+        (-1.6, -0.9, -0.2, "the choice gains 0.9 [0.2, 1.6] points of test linear-probe accuracy"),
+    ],
+)
+def test_a_choice_without_labels_is_said_to_cost_what_its_interval_shows(low, mean, high, said):
+    lost = st.Estimate(mean, low, high, 3, "")
+    one = section.Choice(
+        SimpleNamespace(name="lejepa"), "6 cells", "λ = 0.1", "λ = 0.2", lost, None, "test/linear", "seed", ()
+    )
+    trials = pd.DataFrame({"key": ["a"], "method": ["lejepa"], "outcome": ["trained"]})
+    study = SimpleNamespace(sweep=SimpleNamespace(trials=trials), metric="−loss/λ^0.4", judge_text="accuracy")
+    assert said in section.sentence(study, [one])
 
 
 # -- λ × learning rate ------------------------------------------------------------------------------------------------
