@@ -8,7 +8,7 @@ with it 91 to 93 %. And no arm is shorter than 1 − 4/n of Student's: without i
 have long tails on both sides, are covered 90 % at n = 15 to 20, with it 92 %.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -128,34 +128,3 @@ def rate_interval(k: int, n: int) -> Estimate:
     low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
     return Estimate(k / n, low, high, n, "Clopper–Pearson")
-
-
-def iqm(scores: Sequence[ArrayLike], seed: int = 0) -> Estimate:
-    """Interquartile mean over all runs of all data sets: what is left without the lowest and the highest quarter
-    (⌊n / 4⌋ values at each end). `scores`: one list of runs per data set, of any length.
-
-    The interval resamples runs within each data set (Agarwal et al. 2021, "Deep RL at the Edge of the Statistical
-    Precipice", section 4.2), widened for how few they are: by √(m / (m − 1)), m the runs of the smallest data set, and
-    by Student's t over the normal quantile at N − data sets degrees of freedom. 3 runs in each of 8 data sets would
-    cover 84 % else. None where a data set has one run only. ValueError where there is no score.
-    """
-    strata = [finite(runs) for runs in scores]
-    if not strata:
-        raise ValueError("an interquartile mean needs the scores of at least one data set")
-    together = np.concatenate(strata)
-    middle, fewest = _interquartile(together), min(len(runs) for runs in strata)
-    if fewest < 2:
-        return Estimate(float(middle), None, None, len(together), "no interval: a data set has one run only")
-    rng = np.random.default_rng(seed)
-    drawn = [runs[rng.integers(0, len(runs), (RESAMPLES, len(runs)))] for runs in strata]
-    low, high = np.quantile(_interquartile(np.concatenate(drawn, axis=1)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    student = stats.t.ppf((1 + LEVEL) / 2, len(together) - len(strata)) / stats.norm.ppf((1 + LEVEL) / 2)
-    wider = np.sqrt(fewest / (fewest - 1)) * student
-    low, high = middle + (low - middle) * wider, middle + (high - middle) * wider
-    return Estimate(float(middle), float(low), float(high), len(together), "stratified bootstrap")
-
-
-def _interquartile(values: Floats) -> Floats:
-    """Along the last axis, by sorting; scipy's trim_mean, without its checks."""
-    n, cut = values.shape[-1], values.shape[-1] // 4
-    return np.asarray(np.sort(values, axis=-1)[..., cut : n - cut].mean(axis=-1))

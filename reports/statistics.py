@@ -14,7 +14,6 @@ from reports.intervals import (
     LEVEL,
     RESAMPLES,
     Estimate,
-    iqm,
     mean_interval,
     paired_interval,
     rate_interval,
@@ -41,14 +40,15 @@ from reports.tuning import (
 )
 
 __all__ = [
-    "ALPHA", "APPROXIMATE", "DECIDED", "EQUIVALENT", "INVALID", "LEANING", "LEVEL", "REFUSED", "RESAMPLES", "UNDECIDED",
-    "Estimate", "Significance", "TuningCurve", "crossings", "expected_best", "groups", "holm", "iqm", "mean_interval",
-    "paired_interval", "pairs_for_significance", "pairs_needed", "plateau", "probability_greater", "rank_intervals",
-    "rate_interval", "seeds_needed", "sign_flip_p", "significance", "smallest_p", "spearman", "standard_error",
-    "tuning_curve", "tuning_curve_allowed", "verdict",
+    "ALPHA", "APPROXIMATE", "DECIDED", "EQUIVALENT", "INVALID", "LEANING", "LEVEL", "MOST_SEEDS", "REFUSED",
+    "RESAMPLES", "UNDECIDED", "Estimate", "Significance", "TuningCurve", "crossings", "expected_best", "groups",
+    "holm", "mean_interval", "paired_interval", "pairs_for_significance", "pairs_needed", "plateau",
+    "probability_greater", "rank_intervals", "rate_interval", "seeds_needed", "sign_flip_p", "significance",
+    "smallest_p", "spearman", "standard_error", "tuning_curve", "tuning_curve_allowed", "verdict",
 ]  # fmt: skip
 
 POWER = 0.8  # of a proposed number of seeds
+MOST_SEEDS = 100  # beyond this, more seeds are no sensible next step
 
 DECIDED, EQUIVALENT, LEANING, UNDECIDED, INVALID = "decided", "equivalent", "leaning", "undecided", "invalid"
 
@@ -87,12 +87,12 @@ def plateau(means: Sequence[float], best_error: float, best: int) -> tuple[int, 
     return first, last
 
 
-def pairs_needed(differences: ArrayLike, rope: float, most: int = 100) -> int | None:
+def pairs_needed(differences: ArrayLike, rope: float, most: int = MOST_SEEDS) -> int | None:
     """How many pairs would make the verdict decided or equivalent: see `seeds_needed`."""
     return seeds_needed(differences, lambda found: verdict(found, rope) in (DECIDED, EQUIVALENT), most)
 
 
-def seeds_needed(values: ArrayLike, settled: Callable[[Estimate], bool], most: int = 100) -> int | None:
+def seeds_needed(values: ArrayLike, settled: Callable[[Estimate], bool], most: int = MOST_SEEDS) -> int | None:
     """How many values would have a mean whose interval is `settled`, four times out of five, if mean and spread are
     what they seem (with the margin that a power of 80 % needs).
 
