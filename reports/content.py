@@ -125,7 +125,7 @@ class Card:
     strength_note: str
     facts: list[tuple[str, str, tuple[str, ...]]]  # label, text, trial keys
     changes: list[str]  # what would change the answer
-    command: str  # the next sweep
+    command: str  # the next sweep; empty where none is sensible
     command_note: str  # why, and its price
     figure: Figure | None
 

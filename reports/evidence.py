@@ -16,7 +16,7 @@ import pandas as pd
 from reports import statistics as st
 from reports.load import EVIDENCE, Sweep
 from reports.selecting import Selection, selected_by
-from reports.wording import cell_text, encoder_text, metric_text, name_text
+from reports.wording import cell_text, encoder_text, metric_text, name_text, number
 
 FLOOR_METHODS = frozenset({"random", "pixels"})  # nothing is trained
 
@@ -123,12 +123,24 @@ class Contrast:
     b_text: str
     differences: pd.Series  # seed → difference
     estimate: st.Estimate | None  # None where a seed is missing on either side, or no seed is shared
-    superiority: float | None  # P(A better than B)
+    superiority: float | None  # share of all pairs of a seed of A and one of B in which A is better, ties ½
     verdict: str
 
     @property
     def keys(self) -> tuple[str, ...]:
         return (*self.a.keys, *self.b.keys)
+
+    @property
+    def text(self) -> str:
+        return f"{self.a_text} − {self.b_text}"
+
+    @property
+    def wins(self) -> str:
+        """`7.5 of 9`: the superiority as a count of pairs; empty where nothing is compared."""
+        if self.superiority is None:
+            return ""
+        pairs = len(self.a.judged) * len(self.b.judged)
+        return f"{number(self.superiority * pairs)} of {pairs}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports import statistics as st
+
 _PERCENT = ("linear", "knn", "shot", "accuracy")
 _PROBES = {"linear": "linear-probe accuracy", "knn": "k-NN accuracy"}
 _SPLITS = {"val": "validation", "test": "test", "train": "training", "diag": "diagnostic"}
@@ -113,8 +115,28 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def count(n: int, noun: str, plural: str = "") -> str:
+    """`1 trial`, `3 trials`; `plural` where it is not the noun with an s."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or f'{noun}s'}"
+
+
+RELATIONS = (
+    "ahead of", "probably ahead of", "practically equal to", "probably behind", "behind", "not told apart from",
+    "not comparable with",
+)  # fmt: skip
+
+
+def relation(verdict: str, lead: float | None) -> str:
+    """How A stands to B, one of RELATIONS, by the verdict on A − B. `lead`: the difference with the sign that makes
+    more better; None where there is none."""
+    if lead is None:
+        return "not comparable with"
+    if verdict == st.EQUIVALENT:
+        return "practically equal to"
+    if verdict not in (st.DECIDED, st.LEANING):
+        return "not told apart from"
+    side = "ahead of" if lead > 0 else "behind"
+    return side if verdict == st.DECIDED else f"probably {side}"
 
 
 def listing(words: Sequence[str]) -> str:

@@ -124,7 +124,8 @@ def _card_lines(card: Card) -> Iterator[str]:
         yield r"\textbf{What would change it}"
         yield from _item_lines(card.changes)
     yield rf"\textbf{{Next.}} {escaped(card.command_note)}"
-    yield from _code_lines(card.command)
+    if card.command:
+        yield from _code_lines(card.command)
 
 
 def _block_lines(block: object) -> Iterator[str]:

@@ -33,7 +33,8 @@ def _card_lines(card: Card) -> list[str]:
     lines += [""]
     if card.figure is not None:
         lines += [*_block_lines(card.figure), ""]
-    return [*lines, f"**Next.** {escaped(card.command_note)}", "", *_fenced(card.command), ""]
+    lines += [f"**Next.** {escaped(card.command_note)}", ""]
+    return [*lines, *_fenced(card.command), ""] if card.command else lines
 
 
 def _block_lines(block: object) -> list[str]:

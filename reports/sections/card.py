@@ -1,5 +1,7 @@
 """The decision card: question, answer in one sentence, effect, strength, cost, what would change it, what next."""
 
+from collections.abc import Sequence
+
 from reports import figures
 from reports import statistics as st
 from reports.content import Card, Figure
@@ -8,7 +10,7 @@ from reports.sections import next_sweep, paper_card, paper_next, question
 from reports.sections.factor import raw_frame
 from reports.sections.gate import WARN, Check, failures
 from reports.sections.lambda_ import LAMBDA, Plateau, plateau, sweeps_lambda
-from reports.sections.next_sweep import MOST_SEEDS
+from reports.sections.next_sweep import Open
 from reports.sections.paper_card import Verdict
 from reports.wording import (
     amount,
@@ -39,8 +41,9 @@ def card(study: Study, checks: list[Check]) -> Card:
     strength, note = _strength(study, of_paper)
     if failed:
         strength, note = st.INVALID, _NOTES[st.INVALID]
+    unsettled = [] if of_paper or failed else question.unsettled(study)
     command, why = next_sweep.unfinished(study, checks) or (
-        paper_next.propose(study, of_paper) if of_paper else next_sweep.of_contrast(study, strength)
+        paper_next.propose(study, of_paper) if of_paper else next_sweep.of_contrast(study, strength, unsettled)
     )
     return Card(
         question=name_text(str(study.sweep.spec.get("question") or f"What does the sweep {study.sweep.name} show?")),
@@ -48,7 +51,7 @@ def card(study: Study, checks: list[Check]) -> Card:
         strength=strength,
         strength_note=note,
         facts=[*(paper_card.facts(of_paper) if of_paper else _effect(study)), ("Cost", _cost(study), ())],
-        changes=_changes(study, checks, strength, of_paper),
+        changes=_changes(study, checks, strength, unsettled, of_paper),
         command=command,
         command_note=why,
         figure=paper_card.figure(study, of_paper) if of_paper else _figure(study),
@@ -56,12 +59,15 @@ def card(study: Study, checks: list[Check]) -> Card:
 
 
 def _strength(study: Study, of_paper: list[Verdict]) -> tuple[str, str]:
+    """Of the answer as it is printed, with what it is of."""
     if of_paper:
         found = paper_card.strength(of_paper)
         return found, paper_card.NOTES[found]
+    if (own := question.certainty(study)) is not None:
+        return own
     if study.primary is None:
         return st.UNDECIDED, "there are no two results to compare"
-    return study.primary.verdict, _NOTES[study.primary.verdict]
+    return study.primary.verdict, f"{study.primary.text}: {_NOTES[study.primary.verdict]}"
 
 
 # -- the sentence -----------------------------------------------------------------------------------------------------
@@ -76,8 +82,19 @@ def answer(study: Study, strength: str, failed: list[Check]) -> str:
     lead = study.leads
     if lead is None or lead.selected is None or lead.selected.estimate is None:
         return "No answer yet: no arm has finished."
+    if (said := question.answer(study)) is not None:
+        return f"{said}{_beside(study)}"
     clauses = [_headline(study, lead, lead.selected), *_lambda_clauses(study, lead), *_contrast_clause(study, strength)]
-    return question.answer(study) or "; ".join(clauses) + "."
+    return "; ".join(clauses) + "."
+
+
+def _beside(study: Study) -> str:
+    """The contrast that the strength rests on, where the answer is about something else."""
+    contrast = study.primary
+    if contrast is None or contrast.estimate is None or not question.beside(study):
+        return ""
+    verdict = _strength_text(study, contrast, contrast.verdict)
+    return f" {contrast.text}: {_difference_text(study, contrast)}, {verdict}."
 
 
 def _headline(study: Study, arm: Arm, cell: Cell) -> str:
@@ -178,10 +195,11 @@ def _effect(study: Study) -> list[tuple[str, str, tuple[str, ...]]]:
     contrast = study.primary
     if contrast is None or contrast.estimate is None:
         return [("Effect", "not known", ())]
-    n = count(contrast.estimate.n, "pair of seeds").replace("pair of seedss", "pairs of seeds")
+    n = count(contrast.estimate.n, "paired seed")
     rule = f"95 % interval by {contrast.estimate.how}" if contrast.estimate.low is not None else contrast.estimate.how
-    chance = f"; P({contrast.a_text} better) = {contrast.superiority:.2f}" if contrast.superiority is not None else ""
-    text = f"{contrast.a_text} − {contrast.b_text}: {_difference_text(study, contrast)} ({rule}, {n}{chance})"
+    wins = f"; {contrast.a_text} is better in {contrast.wins} pairs" if contrast.wins else ""
+    own = "" if question.certainty(study) is None else f", {_strength_text(study, contrast, contrast.verdict)}"
+    text = f"{contrast.text}: {_difference_text(study, contrast)}{own} ({rule}, {n}{wins})"
     return [("Effect", text, contrast.keys)]
 
 
@@ -211,7 +229,7 @@ def _figure(study: Study) -> Figure | None:
         f"Difference in {study.judge_text}, n = {contrast.estimate.n} paired seeds (dots); the band is the region of "
         f"practical equivalence, ±{study.rope:g} {points}".rstrip()
         + ".",
-        f"Difference {contrast.a_text} − {contrast.b_text}: {shown}.",
+        f"Difference {contrast.text}: {shown}.",
         raw_frame(study, [contrast.a, contrast.b]),
     )
     return figures.effect(text, contrast.estimate, contrast.differences.tolist(), study.rope,
@@ -221,19 +239,12 @@ def _figure(study: Study) -> Figure | None:
 # -- what next --------------------------------------------------------------------------------------------------------
 
 
-def _changes(study: Study, checks: list[Check], strength: str, of_paper: list[Verdict]) -> list[str]:
+def _changes(
+    study: Study, checks: list[Check], strength: str, unsettled: Sequence[Open], of_paper: list[Verdict]
+) -> list[str]:
     said = [f"{check.name}: {check.finding}." for check in failures(checks)]
     said += paper_next.changes(of_paper)
-    contrast = study.primary
-    if strength in (st.UNDECIDED, st.LEANING) and contrast is not None:
-        needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope, MOST_SEEDS)
-        said.append(
-            f"More seeds: about {needed} pairs settle it four times out of five, if mean and spread are what they seem."
-            if needed
-            else "More seeds alone will hardly settle it: the difference lies near the edge of what matters, or varies "
-            f"too much for {MOST_SEEDS} pairs." if len(contrast.differences) > 1
-            else "More seeds: one has no spread, hence no interval."
-        )  # fmt: skip
+    said += [_more_seeds(one) for one in unsettled]
     if strength in (st.DECIDED, st.EQUIVALENT) and not of_paper:
         points = difference_unit(study.judge)
         said.append(
@@ -242,6 +253,21 @@ def _changes(study: Study, checks: list[Check], strength: str, of_paper: list[Ve
     flagged = [check for check in checks if check.result == WARN and check.name in _LIMITING]
     said += [f"{_LIMITING[check.name]}: {check.finding}." for check in flagged]
     return said or ["Another data set, encoder or schedule: all were held fixed."]
+
+
+def _more_seeds(one: Open) -> str:
+    if one.pairs is not None:
+        return (
+            f"More seeds, for {one.text}: about {one.pairs} pairs settle it four times out of five, if mean and spread "
+            "are what they seem."
+        )
+    if one.beyond:
+        return (
+            f"Hardly more seeds, for {one.text}: the difference lies near the edge of what matters, or varies too much "
+            f"for {st.MOST_SEEDS} pairs."
+        )
+    lack = "one has no spread, hence no interval" if one.seen < 2 else "two say little of how much seeds differ"
+    return f"More seeds, for {one.text}: {lack}."
 
 
 _LIMITING = {

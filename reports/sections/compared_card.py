@@ -10,12 +10,12 @@ from reports import statistics as st
 from reports.content import Card, Figure
 from reports.evidence import Study
 from reports.pairing import MARKS, SAME_TRIALS, Pair, Pairing
-from reports.sections import factor, gate
+from reports.sections import factor, gate, next_sweep
 from reports.sections.differs import made, short
+from reports.sections.next_sweep import SHOWN, SPREAD
 from reports.sections.reproduce import folder_text
 from reports.wording import count, difference_unit, duration, listing, short_name, with_interval
 
-_MOST_SEEDS = 50  # beyond this, more seeds are no sensible next step
 _NOTES = {
     st.DECIDED: "the interval of the difference excludes every difference too small to matter",
     st.EQUIVALENT: "the interval of the difference lies inside what is too small to matter",
@@ -107,12 +107,7 @@ def _changes(pairing: Pairing, names: tuple[str, str], strength: str) -> list[st
         return ["The same data, encoder, evaluation and metric on both sides."]
     pair, said = pairing.primary, []
     if strength in (st.UNDECIDED, st.LEANING) and pair is not None and pair.estimate is not None:
-        needed = _seeds_needed(pair)
-        said.append(
-            f"More seeds: about {needed} in both, the same ones, if mean and spread are what they seem." if needed
-            else "More seeds, the same ones in both: at present one has no spread, or the difference lies near the "
-            "edge of what matters."
-        )  # fmt: skip
+        said.append(_more_seeds(pair))
     if strength in (st.DECIDED, st.EQUIVALENT):
         rope = f"±{pairing.a.rope:g} {difference_unit(pairing.a.judge)}".strip()
         said.append(f"Another idea of what matters: the verdict holds for a ROPE of {rope}, that of the first sweep.")
@@ -124,11 +119,29 @@ def _changes(pairing: Pairing, names: tuple[str, str], strength: str) -> list[st
     return said
 
 
+def _more_seeds(pair: Pair) -> str:
+    if not pair.paired:
+        return "The same seeds in both: they make the difference a paired one."
+    if needed := _seeds_needed(pair):
+        return f"More seeds: about {needed} in both, the same ones, if mean and spread are what they seem."
+    if _beyond(pair):
+        return (
+            "Hardly more seeds: the difference lies near the edge of what matters, or varies too much for "
+            f"{st.MOST_SEEDS} pairs."
+        )
+    return "More seeds, the same ones in both: so few say little of how much seeds differ."
+
+
 def _seeds_needed(pair: Pair) -> int | None:
     if not pair.paired:
         return None
     differences = pair.b.judged.sort_index().to_numpy() - pair.a.judged.sort_index().to_numpy()
-    return st.pairs_needed(differences, pair.rope, _MOST_SEEDS)
+    return st.pairs_needed(differences, pair.rope)
+
+
+def _beyond(pair: Pair) -> bool:
+    """Whether MOST_SEEDS pairs would hardly settle it."""
+    return pair.paired and len(pair.b.finished) >= SPREAD and _seeds_needed(pair) is None
 
 
 def _next(pairing: Pairing, names: tuple[str, str], strength: str) -> tuple[str, str]:
@@ -139,11 +152,14 @@ def _next(pairing: Pairing, names: tuple[str, str], strength: str) -> tuple[str,
         return _run(pairing.a, {"name": again}, why, _planned(pairing.a))
     pair = pairing.primary
     if strength in (st.UNDECIDED, st.LEANING) and pair is not None:
-        seeds = _seeds_needed(pair) or max(10, 2 * len(pair.b.finished))
-        changed = {"name": f"{pairing.b.sweep.name}-{seeds}-seeds"[:64], "seeds": str(seeds)}
-        cells = sum(1 for cell in pairing.b.cells if len(cell.rows))
-        why = f"More seeds of {names[1]}; the same of {names[0]} make the difference a paired one"
-        return _run(pairing.b, changed, why, cells * seeds)
+        if _beyond(pair):
+            return "", (
+                f"Nothing affordable settles it: {st.MOST_SEEDS} pairs of seeds would hardly do, if mean and spread "
+                "are what they seem."
+            )
+        seeds = _seeds_needed(pair) or max(SHOWN, len(pair.b.finished))
+        why = f"{count(seeds, 'seed')} of {names[1]}; the same of {names[0]} make the difference a paired one"
+        return next_sweep.more_seeds(pairing.b, seeds, why, [pair.b])
     folder = shlex.quote(folder_text(pairing.b))
     return f"harness report {folder}", f"What {names[1]} says by itself; this costs nothing."
 

@@ -1,7 +1,6 @@
 """Which heuristics are needed: the answer, what each does where it is added or taken out, and the switch matrix."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from reports import figures
 from reports.content import Block, Figure, Heading, Prose, Section
@@ -10,8 +9,8 @@ from reports.sections import heuristics_tables
 from reports.sections.factor import levels, raw_frame, seeds_text, y_label
 from reports.sections.gate import Check, failures
 from reports.sections.heuristics_answer import answer, counts
-from reports.sections.recipes import SWITCHES, Recipe, recipes
-from reports.wording import amount, listing, name_text, value_text
+from reports.sections.recipes import SWITCHES, Recipe, recipes, setting_text
+from reports.wording import amount, listing
 
 
 def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
@@ -41,14 +40,16 @@ def sections(study: Study, checks: Sequence[Check] = ()) -> list[Section]:
 def _figure(study: Study, encoder: str, group: Sequence[Recipe], rank: int) -> Figure:
     used = [name for name in SWITCHES if any(name in recipe.settings for recipe in group)]
     cells = [recipe.cell for recipe in group]
-    rows = [_switch_row(study, recipe, used, family) for recipe, family in zip(group, _families(group), strict=True)]
+    marks = _marks(group)
+    rows = [_switch_row(study, recipe, [_mark(recipe, name, group, marks) for name in used], family)
+            for recipe, family in zip(group, _families(group), strict=True)]  # fmt: skip
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} by heuristics switched on"
     caption = (
-        f"{what}, {seeds_text(cells)}. Left: filled squares are switches that are on{_letters(group)}. Right: small "
+        f"{what}, {seeds_text(cells)}. Left: filled squares are switches that are on{_letters(marks)}. Right: small "
         "dots are seeds, bars 95 % intervals (cut at the panel's edge), red crosses collapsed seeds; words say what "
         "became of seeds without a value."
     )
-    alt = f"{what}. " + "; ".join(_said(study, recipe) for recipe in group)
+    alt = f"{what}. " + "; ".join(_said(study, recipe, group) for recipe in group)
     text = figures.Text(f"heuristics-{rank}", caption, alt, raw_frame(study, cells), wide=True)
     return figures.switches(text, [SWITCHES[name] for name in used], rows, y_label(study), levels(study, encoder))
 
@@ -64,9 +65,8 @@ def _families(group: Sequence[Recipe]) -> list[str]:
     return found
 
 
-def _switch_row(study: Study, recipe: Recipe, used: Sequence[str], family: str) -> figures.SwitchRow:
+def _switch_row(study: Study, recipe: Recipe, marks: Sequence[str | None], family: str) -> figures.SwitchRow:
     cell = recipe.cell
-    marks = [_mark(name, recipe.settings[name]) if name in recipe.settings else None for name in used]
     collapsed = (cell.finished["outcome"] == "collapsed").tolist()
     return figures.SwitchRow(
         recipe.arm.name, marks, cell.judged.tolist(), collapsed, cell.estimate, cell.losses, family,
@@ -74,25 +74,36 @@ def _switch_row(study: Study, recipe: Recipe, used: Sequence[str], family: str) 
     )  # fmt: skip
 
 
-def _mark(name: str, value: Any) -> str:
-    """What a filled square says of itself: the normalisation's first letter, else nothing."""
-    return str(value)[:1].upper() if name == "normalisation" else ""
+def _marks(group: Sequence[Recipe]) -> dict[str, dict[str, str]]:
+    """Switch → setting → the letter that its square bears: where arms have it otherwise, and of a normalisation."""
+    found = {}
+    for name in SWITCHES:
+        texts = sorted({setting_text(name, r.settings[name], group) for r in group if name in r.settings})
+        if len(texts) > 1 or (texts and name == "normalisation"):
+            first = [text[:1].upper() for text in texts if text]
+            told = len(set(first)) == len(first) and "".join(first).isalpha()
+            letters = first if told else [chr(ord("a") + place % 26) for place in range(len(first))]
+            found[name] = dict(zip([text for text in texts if text], letters, strict=True))
+    return found
 
 
-def _letters(group: Sequence[Recipe]) -> str:
-    used = sorted({str(recipe.settings["normalisation"]) for recipe in group if "normalisation" in recipe.settings})
-    said = [f"{_mark('normalisation', name)}: {name_text(name)}" for name in used]
-    return f" ({', '.join(said)})" if said else ""
+def _mark(recipe: Recipe, name: str, group: Sequence[Recipe], marks: Mapping[str, Mapping[str, str]]) -> str | None:
+    """What a square says of itself, mostly nothing; None where the switch is off."""
+    if name not in recipe.settings:
+        return None
+    return marks.get(name, {}).get(setting_text(name, recipe.settings[name], group), "")
 
 
-def _said(study: Study, recipe: Recipe) -> str:
-    on = listing([_setting_text(name, value) for name, value in recipe.settings.items()]) or "nothing"
+def _letters(marks: Mapping[str, Mapping[str, str]]) -> str:
+    said = [
+        f"{SWITCHES[name]} {', '.join(f'{letter}: {text}' for text, letter in letters.items())}"
+        for name, letters in marks.items()
+    ]
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _said(study: Study, recipe: Recipe, group: Sequence[Recipe]) -> str:
+    on = [f"{SWITCHES[name]} {setting_text(name, value, group)}".rstrip() for name, value in recipe.settings.items()]
     ended = listing([f"{n} {what}" for what, n in counts(recipe).items()])
     value = f", {amount(recipe.cell.judged.mean(), study.judge)}" if len(recipe.cell.finished) else ""
-    return f"{recipe.name} ({on}): {ended}{value}"
-
-
-def _setting_text(name: str, value: Any) -> str:
-    if value is True or isinstance(value, Mapping):
-        return SWITCHES[name]
-    return f"{SWITCHES[name]} {value_text(value)}"
+    return f"{recipe.name} ({listing(on) or 'nothing'}): {ended}{value}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from reports import statistics as st
 from reports.evidence import Contrast, Study
 from reports.sections.recipes import Recipe, bare, difference, heuristic, lejepa, parent, switch_text
-from reports.wording import difference_unit, listing, unit, with_interval
+from reports.wording import RELATIONS, count, difference_unit, listing, relation, unit, with_interval
 
 HELPS, SUPERFLUOUS, OPEN, NOTHING = "helps", "superfluous", "not settled", "no whole set of seeds"
 _STATES = {"waiting", "running"}
@@ -22,9 +22,7 @@ def answer(study: Study, group: Sequence[Recipe]) -> list[str]:
 def on_top(study: Study, group: Sequence[Recipe]) -> str:
     """Of the arms made from the one that has SIGReg alone: superfluous is what by its interval adds less than the
     ROPE, whether it hurts or not."""
-    start = lejepa(group)
-    added = [(r, pair) for r in group if start is not None and parent(r, group) is start
-             and (pair := difference(study, r, group)) is not None]  # fmt: skip
+    start, added = lejepa(group), additions(study, group)
     if start is None or not added:
         return ""
     kinds: dict[str, list[str]] = {kind: [] for kind in (SUPERFLUOUS, HELPS, OPEN, NOTHING)}
@@ -43,15 +41,54 @@ def on_top(study: Study, group: Sequence[Recipe]) -> str:
     return "; ".join(parts) + "."
 
 
+def additions(study: Study, group: Sequence[Recipe]) -> list[tuple[Recipe, Contrast]]:
+    """The arms made from the one that has SIGReg alone, each with what adding it changes."""
+    start = lejepa(group)
+    return [(r, pair) for r in group if start is not None and parent(r, group) is start
+            and (pair := difference(study, r, group)) is not None]  # fmt: skip
+
+
 def effect(study: Study, pair: Contrast) -> str:
     """Of what was added, by the interval of the difference that it makes."""
-    estimate = pair.estimate
-    if estimate is None:
-        return NOTHING
+    return NOTHING if pair.estimate is None else _effect(study, pair.estimate)
+
+
+def _effect(study: Study, estimate: st.Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return OPEN
     low, high = sorted((study.sign * estimate.low, study.sign * estimate.high))
     return HELPS if low > study.rope else SUPERFLUOUS if high < study.rope else OPEN
+
+
+def certainty(study: Study, group: Sequence[Recipe]) -> tuple[str, str] | None:
+    """How much of what is added to LeJEPA is settled, as strength and note; None where nothing is added."""
+    found = [effect(study, pair) for _, pair in additions(study, group)]
+    start = lejepa(group)
+    if start is None or not found:
+        return None
+    settled = sum(what in (HELPS, SUPERFLUOUS) for what in found)
+    if settled == len(found):
+        return st.DECIDED, f"the interval of every addition to {start.name} says whether it gains more than the ROPE"
+    rest = len(found) - settled
+    if not settled:
+        return st.UNDECIDED, f"no addition to {start.name} is settled by its interval"
+    return st.LEANING, (
+        f"the intervals settle {settled} of {count(len(found), 'addition')} to {start.name}, and not "
+        f"{'the other' if rest == 1 else f'the other {rest}'}"
+    )
+
+
+def unsettled(study: Study, group: Sequence[Recipe]) -> list[tuple[str, Contrast, int | None]]:
+    """What is added to LeJEPA without being settled: its name, the difference, and the pairs of seeds that would
+    settle it; None where no sensible number would."""
+    found = []
+    for recipe, pair in additions(study, group):
+        if effect(study, pair) == OPEN:
+            told, start = heuristic(recipe, group), lejepa(group)
+            text = f"{recipe.name if told is None else told.name} with {start.name if start else '?'}"
+            pairs = st.seeds_needed(pair.differences, lambda estimate: _effect(study, estimate) != OPEN)
+            found.append((text, pair, pairs))
+    return found
 
 
 def _addition(study: Study, recipe: Recipe, group: Sequence[Recipe], pair: Contrast) -> str:
@@ -81,17 +118,12 @@ def _recipes_text(study: Study, group: Sequence[Recipe]) -> str:
     for rival in rivals:
         pair = study.compare(start.cell, rival.cell, start.name, rival.name)
         said.setdefault(_standing(study, pair), []).append(_rival_text(study, rival, pair))
-    order = ("better than", "equivalent to", "not told apart from", "worse than", "not compared with")
-    rest = listing([f"{word} {listing(said[word])}" for word in order if word in said])
+    rest = listing([f"{word} {listing(said[word])}" for word in RELATIONS if word in said])
     return f"Without any of them {start.name} reaches {reached} ({lost}) and is {rest}."
 
 
 def _standing(study: Study, pair: Contrast) -> str:
-    if pair.estimate is None:
-        return "not compared with"
-    if pair.verdict == st.DECIDED:
-        return "better than" if study.sign * pair.estimate.mean > 0 else "worse than"
-    return "equivalent to" if pair.verdict == st.EQUIVALENT else "not told apart from"
+    return relation(pair.verdict, None if pair.estimate is None else study.sign * pair.estimate.mean)
 
 
 def _rival_text(study: Study, rival: Recipe, pair: Contrast) -> str:

@@ -1,13 +1,22 @@
 """Heuristics as tables: each with and without, in every method that has it; and every arm with its switches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from reports.content import Table, Value, plain
 from reports.evidence import Study
 from reports.sections.design import colour_class
 from reports.sections.factor import difference_value, estimate_value
-from reports.sections.recipes import SWITCHES, Heuristic, Recipe, bare, difference, heuristic, lejepa, parent
+from reports.sections.recipes import (
+    SWITCHES,
+    Heuristic,
+    Recipe,
+    bare,
+    difference,
+    heuristic,
+    lejepa,
+    parent,
+    setting_text,
+)
 from reports.wording import difference_unit, unit, value_text
 
 # -- what a heuristic does --------------------------------------------------------------------------------------------
@@ -66,17 +75,16 @@ def matrix(study: Study, group: Sequence[Recipe], rank: int, encoder_name: str) 
     of = f" ({unit(study.judge)})" if unit(study.judge) else ""
     base, start = bare(group) or group[0], lejepa(group)
     columns = [
-        "arm", *(SWITCHES[name] for name in used), "trained", "collapsed", "diverged",
-        f"{study.judge_text} [95 % interval]{of}",
-        "made from", f"difference to it [95 % interval]{points}", "verdict",
-        *([f"difference to {start.name} [95 % interval]{points}"] if start else []), "training (s per epoch)",
-        f"ratio to {base.name}",
+        "arm", f"{study.judge_text} [95 % interval]{of}",
+        "made from", f"difference to it [95 % interval]{points}", "verdict", "trained", "collapsed", "diverged",
+        *([f"difference to {start.name} [95 % interval]{points}"] if start else []),
+        *(SWITCHES[name] for name in used), "training (s per epoch)", f"ratio to {base.name}",
     ]  # fmt: skip
     rows = [list(_row(study, recipe, group, used, base)) for recipe in group]
     caption = (
-        f"The switch matrix with {encoder_name}: ✓ a switch that is on, with its setting; outcomes of seeds; the "
-        "difference to the arm that the sweep's name says it was made from, paired by seed. Collapsed seeds stay in "
-        "their mean. Verdicts are not adjusted for their number."
+        f"The switch matrix with {encoder_name}: what each arm reaches; the difference to the arm that the sweep's "
+        "name says it was made from, paired by seed; outcomes of seeds; ✓ a switch that is on, with its setting, or "
+        "the part of it that is on. Collapsed seeds stay in their mean. Verdicts are not adjusted for their number."
     )
     return Table(f"heuristics-{rank}", caption, columns, rows, provenance=True)
 
@@ -85,18 +93,18 @@ def _row(study: Study, recipe: Recipe, group: Sequence[Recipe], used: Sequence[s
     cell, other = recipe.cell, parent(recipe, group)
     pair = difference(study, recipe, group)
     yield Value(recipe.arm.name, recipe.name, cell.keys, colour=colour_class(study, recipe.arm.name), strong=True)
-    for name in used:
-        yield _tick(recipe.settings.get(name)) if name in recipe.settings else Value(None, "–", tone="muted")
-    for what in ("trained", "collapsed", "diverged"):
-        keys = tuple(cell.rows.loc[cell.rows["outcome"] == what, "key"])
-        tone = "muted" if not keys else "" if what == "trained" else "fail"
-        yield Value(len(keys), f"{len(keys)} of {cell.planned}", keys, tone=tone)
     yield estimate_value(cell.estimate, study.judge, cell)
     yield plain(other.arm.name if other else None, other.name if other else "—")
     yield difference_value(pair.estimate if pair else None, study.judge, pair.keys if pair else ())
     yield plain(pair.verdict if pair and pair.estimate else "—")
+    for what in ("trained", "collapsed", "diverged"):
+        keys = tuple(cell.rows.loc[cell.rows["outcome"] == what, "key"])
+        tone = "muted" if not keys else "" if what == "trained" else "fail"
+        yield Value(len(keys), f"{len(keys)} of {cell.planned}", keys, tone=tone)
     if (start := lejepa(group)) is not None:
         yield _against(study, recipe, start)
+    for name in used:
+        yield _switch(recipe, name, group)
     yield _cost(recipe.seconds, cell.keys)
     ratio = recipe.seconds / base.seconds if recipe.seconds and base.seconds else None
     yield _cost(ratio, (*cell.keys, *base.cell.keys))
@@ -109,12 +117,13 @@ def _against(study: Study, recipe: Recipe, start: Recipe) -> Value:
     return difference_value(pair.estimate, study.judge, pair.keys)
 
 
-def _tick(value: Any) -> Value:
-    if value is True:
-        return Value(True, "✓")
-    if isinstance(value, Mapping):
-        return Value(", ".join(f"{k} {value_text(v)}" for k, v in value.items()), "✓")
-    return Value(value, f"✓ {value_text(value)}")
+def _switch(recipe: Recipe, name: str, group: Sequence[Recipe]) -> Value:
+    if name not in recipe.settings:
+        return Value(None, "–", tone="muted")
+    value = recipe.settings[name]
+    text = setting_text(name, value, group)
+    raw = ", ".join(f"{k} {value_text(v)}" for k, v in value.items()) if isinstance(value, Mapping) else value
+    return Value(raw, f"✓ {text}".rstrip())
 
 
 def _cost(value: float | None, keys: tuple[str, ...]) -> Value:

@@ -19,7 +19,17 @@ from reports.sections.factor import (
     y_label,
 )
 from reports.sections.gate import Check, failures
-from reports.wording import amount, count, difference_unit, listing, name_text, unit, with_interval
+from reports.wording import (
+    RELATIONS,
+    amount,
+    count,
+    difference_unit,
+    listing,
+    name_text,
+    relation,
+    unit,
+    with_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def answer(study: Study, reference: Arm, lines: Sequence[Line], failed: Sequence
     for line in rivals:
         assert line.contrast is not None
         groups.setdefault(_relation(study, line.contrast), []).append(_with_difference(study, line.contrast))
-    said = [f"{relation} {listing(groups[relation])}" for relation in _RELATIONS if relation in groups]
+    said = [f"{word} {listing(groups[word])}" for word in RELATIONS if word in groups]
     given = [budget.share(study, arm) for arm in budget.trained_arms(study, reference.encoder)]
     return f"{_BUDGETS[budget.judgement(given)]}, {name_text(reference.name)} is {'; '.join(said)}."
 
@@ -119,22 +129,11 @@ _BUDGETS = {
     budget.UNEQUAL: "Tuned at unequal budgets",
     budget.UNTUNED: "As configured, untuned",
 }
-_RELATIONS = (
-    "ahead of", "probably ahead of", "practically equal to", "probably behind", "behind", "not told apart from",
-    "not comparable with",
-)  # fmt: skip
 
 
 def _relation(study: Study, contrast: Contrast) -> str:
-    estimate = contrast.estimate
-    if estimate is None:
-        return "not comparable with"
-    if contrast.verdict == st.EQUIVALENT:
-        return "practically equal to"
-    if contrast.verdict not in (st.DECIDED, st.LEANING):
-        return "not told apart from"
-    side = "ahead of" if study.sign * estimate.mean > 0 else "behind"
-    return side if contrast.verdict == st.DECIDED else f"probably {side}"
+    lead = None if contrast.estimate is None else study.sign * contrast.estimate.mean
+    return relation(contrast.verdict, lead)
 
 
 def _with_difference(study: Study, contrast: Contrast) -> str:
@@ -206,7 +205,7 @@ def _table(study: Study, lines: Sequence[Line], reference: Arm | None, rank: int
         "arm", *(["cell selected"] if with_cells else []),
         *([f"best of the search, median of studies{of}"] if with_search else []),
         "n", selected_head(study), f"{study.judge_text} [95 % interval]{of}",
-        f"{against} − arm [95 % interval]{points}", f"P({against} better)", "p (Holm)", "verdict",
+        f"{against} − arm [95 % interval]{points}", f"{against} better, of all pairs", "p (Holm)", "verdict",
     ]  # fmt: skip
     rows = [_row(study, line, reference, with_cells, with_search) for line in lines]
     return Table(f"methods-{rank}", _caption(study, lines, encoder_name, with_search), columns, rows, provenance=True)
@@ -215,7 +214,10 @@ def _table(study: Study, lines: Sequence[Line], reference: Arm | None, rank: int
 def _caption(study: Study, lines: Sequence[Line], encoder_name: str, with_search: bool) -> str:
     family = [line for line in lines if line.contrast and line.contrast.estimate and not line.arm.is_floor]
     refused = list(dict.fromkeys(line.refusal for line in family if line.refusal))
-    said = [f"Arms with {encoder_name}. Differences are paired by seed; P counts all pairs of seeds, ties ½."]
+    said = [
+        f"Arms with {encoder_name}. Differences are paired by seed; “of all pairs” sets every seed of one "
+        "against every seed of the other, ties ½."
+    ]
     if family:
         rivals = count(len(family), "trained rival")
         said.append(f"p is of a sign-flip test, adjusted (Holm) for {rivals}; verdicts are not adjusted.")
@@ -239,14 +241,13 @@ def _row(study: Study, line: Line, reference: Arm | None, with_cells: bool, with
     if cell is None:
         return [*head, plain(0), *[nothing for _ in range(5)], plain(_lost(arm))]
     verdict = pair.verdict if pair and pair.estimate else cell.losses or "—"
-    p = pair.superiority if pair else None
     return [
         *head,
         plain(len(cell.finished)),
         replace(mean_value(cell.val, study.metric), keys=keys),
         estimate_value(cell.estimate, study.judge, cell),
         difference_value(pair.estimate if pair else None, study.judge, pair.keys if pair else ()),
-        nothing if p is None or pair is None else Value(p, f"{p:.2f}", pair.keys),
+        nothing if pair is None or not pair.wins else Value(pair.superiority, pair.wins, pair.keys),
         _p_value(line),
         plain("reference" if arm is reference else verdict),
     ]

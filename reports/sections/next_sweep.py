@@ -2,19 +2,22 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import pandas as pd
 
 from reports import statistics as st
-from reports.evidence import Cell, Study
+from reports.evidence import FLOOR_METHODS, Cell, Contrast, Study
+from reports.load import EVIDENCE
 from reports.sections.gate import Check, failures
 from reports.sections.reproduce import folder_text
-from reports.wording import count, duration
+from reports.wording import count, duration, listing
 
-MOST_SEEDS = 50  # beyond this, more seeds are no sensible next step
-Proposal = tuple[str, str]  # the command; why, with its price
+SPREAD = 3  # pairs that show how much seeds differ, roughly
+SHOWN = 5  # pairs that are proposed where fewer than that are there
+Proposal = tuple[str, str]  # the command, empty where none is sensible; why, with its price
 Values = dict[tuple[str, str], list[Any]]  # (arm, path of a factor) → what it compares
 
 
@@ -32,43 +35,93 @@ def unfinished(study: Study, checks: Sequence[Check]) -> Proposal | None:
     return None
 
 
-def of_contrast(study: Study, strength: str) -> Proposal:
-    """More seeds where the primary contrast is open, else the same question on fresh ones."""
+@dataclass(frozen=True)
+class Open:
+    """A difference that the answer rests on and leaves open."""
+
+    text: str
+    contrast: Contrast
+    pairs: int | None  # of seeds, that would settle it; None where MOST_SEEDS would not, or where too few show a spread
+
+    @property
+    def seen(self) -> int:
+        return len(self.contrast.differences)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether MOST_SEEDS would hardly settle it."""
+        return self.pairs is None and self.seen >= SPREAD
+
+    @property
+    def wanted(self) -> int:
+        """Pairs that settle it, or that show first how much seeds differ."""
+        return self.pairs or SHOWN
+
+
+def of_contrast(study: Study, strength: str, unsettled: Sequence[Open] = ()) -> Proposal:
+    """What settles what is open, else the same question on fresh seeds."""
+    if strength in (st.UNDECIDED, st.LEANING) and unsettled:
+        return settling(study, unsettled)
     used = _used(study)
-    if strength in (st.UNDECIDED, st.LEANING) and study.primary is not None:
-        needed = st.pairs_needed(study.primary.differences.to_numpy(), study.rope, MOST_SEEDS)
-        return more_seeds(study, needed or max(10, len(used) * 2), "More seeds for the same question")
     first = max(used, default=-1) + 1
-    fresh = list(range(first, first + max(len(used), 5)))
-    return _run(study, "fresh", fresh, "The same question on fresh seeds", study.cells)
+    seeds = list(range(first, first + max(len(used), 5)))
+    return _run(study, "fresh", seeds, "The same question on fresh seeds", study.cells)
+
+
+def settling(study: Study, unsettled: Sequence[Open]) -> Proposal:
+    """So many seeds that what can be settled is, of its cells alone; no command where nothing affordable would."""
+    within = [one for one in unsettled if not one.beyond]
+    if not within:
+        said = listing([one.text for one in unsettled])
+        return "", (
+            f"Nothing affordable settles {said}: {st.MOST_SEEDS} pairs of seeds would hardly do, if mean and spread "
+            "are what they seem. What would change it is above."
+        )
+    seeds = max(one.wanted for one in within)
+    cells = {id(cell): cell for one in within for cell in (one.contrast.a, one.contrast.b)}
+    why = f"{count(seeds, 'pair')} of seeds for {listing([one.text for one in within])}"
+    return more_seeds(study, seeds, why, list(cells.values()))
 
 
 def more_seeds(study: Study, seeds: int, why: str, cells: Sequence[Cell] | None = None) -> Proposal:
-    """So many for these cells (else all); those that are there are not trained again."""
+    """So many for these cells (else all)."""
     chosen, sets = (study.cells, []) if cells is None else only(study, cells)
-    why = f"{why}; those that are there are not trained again"
     return _run(study, f"{seeds}-seeds", list(range(seeds)), why, chosen, sets)
 
 
 def only(study: Study, cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
-    """What a sweep of these cells trains, floors among it, and the overrides that leave the others out; every cell and
-    none where a grid cannot say them."""
-    kept = [cell for arm in study.arms if arm.is_floor for cell in arm.cells]
+    """What a sweep of these cells trains, floors of their encoders among it, and the overrides that leave the others
+    out; every cell and none where a grid cannot say them."""
+    encoders = {cell.encoder for cell in cells}
+    floors = {arm.name for arm in study.arms if arm.is_floor and arm.encoder in encoders}
+    kept: list[Cell] = []
     gone: list[str] = []
     changed: Values = {}
-    for name in dict.fromkeys(arm.name for arm in study.arms if not arm.is_floor):
-        mine = [cell for cell in cells if cell.arm == name]
+    for name in dict.fromkeys(arm.name for arm in study.arms):
+        own = [cell for arm in study.arms if arm.name == name for cell in arm.cells]
+        mine = own if name in floors else [cell for cell in cells if cell.arm == name]
+        kept += mine
         if not mine:
             gone.append(f"arms.{name}=null")
-            continue
-        tried = grids(study, name)
-        met = {path: [cell.values.get(path) for cell in mine] for path in tried}
-        wanted = {path: [value for value in values if value in met[path]] for path, values in tried.items()}
-        if prod(len(values) for values in wanted.values()) != len(mine):
-            return study.cells, []
-        kept += mine
-        changed |= {(name, path): values for path, values in wanted.items() if len(values) < len(tried[path])}
-    return kept, [*gone, *_sets(study, changed)]
+        elif name not in floors:
+            tried = grids(study, name)
+            met = {path: [cell.values.get(path) for cell in mine] for path in tried}
+            wanted = {path: [value for value in values if value in met[path]] for path, values in tried.items()}
+            if prod(len(values) for values in wanted.values()) != len(mine):
+                return study.cells, []
+            changed |= {(name, path): values for path, values in wanted.items() if len(values) < len(tried[path])}
+    names = {cell.arm for cell in kept}
+    if any(_of_arm(study, name, "nuisance") for name in _arms(study)) and not any(
+        _of_arm(study, name, "nuisance") for name in names
+    ):
+        return study.cells, []  # what says how to search would have nothing to be about
+    unused = [
+        key for key in ("scientific", "nuisance")
+        if (shared := study.sweep.spec.get(key)) and all(_of_arm(study, name, key) != shared for name in names)
+    ]  # fmt: skip
+    if not {*(study.sweep.spec.get("contrast") or ())} <= names:
+        unused.append("contrast")
+    return kept, [*gone, *(f"{key}=null" for key in unused), *_sets(study, changed)]
 
 
 def other_values(study: Study, suffix: str, values: Values) -> str:
@@ -80,7 +133,7 @@ def other_values(study: Study, suffix: str, values: Values) -> str:
 def _sets(study: Study, values: Values) -> list[str]:
     """Overrides of a sweep folder's file, where every arm has its factors; those shared by arms must be some arm's."""
     shared = study.sweep.spec.get("scientific")
-    sharing = next((arm for arm, _ in values if shared and _spaces(study, arm) == shared), None)
+    sharing = next((arm for arm, _ in values if shared and _of_arm(study, arm, "scientific") == shared), None)
     return [
         f"{where}scientific.{path}.grid=[{', '.join(_yaml(value) for value in grid)}]"
         for (arm, path), grid in values.items() for where in (*([""] if arm == sharing else []), f"arms.{arm}.")
@@ -93,30 +146,93 @@ def _yaml(value: Any) -> str:
 
 def grids(study: Study, arm: str) -> dict[str, list[Any]]:
     """Path → the values that the sweep file compares."""
-    return {path: list(space["grid"]) for path, space in _spaces(study, arm).items() if "grid" in space}
+    return {path: list(space["grid"]) for path, space in _of_arm(study, arm, "scientific").items() if "grid" in space}
 
 
-def _spaces(study: Study, arm: str) -> Mapping[str, Any]:
-    return ((study.sweep.spec.get("arms") or {}).get(arm) or {}).get("scientific") or {}
+def _arms(study: Study) -> Mapping[str, Any]:
+    return study.sweep.spec.get("arms") or {}
+
+
+def _of_arm(study: Study, arm: str, key: str) -> Mapping[str, Any]:
+    """Its own `scientific` or `nuisance`, as the folder's sweep file has them."""
+    return (_arms(study).get(arm) or {}).get(key) or {}
 
 
 def _used(study: Study) -> list[int]:
     return sorted(study.evidence["seed"].dropna().astype(int).unique())
 
 
+# -- the price --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a sweep trains beside what an earlier one has finished."""
+
+    trials: int
+    seconds: float  # of device time; NaN where nothing tells
+    there: int  # trials of the same design that have finished
+    stopped: int  # search trials among `trials` that were there, and had been stopped early
+
+
 def _run(
     study: Study, suffix: str, seeds: list[int], why: str, cells: Iterable[Cell], sets: Sequence[str] = ()
 ) -> Proposal:
-    confirms = (study.sweep.trials["purpose"] == "confirm").any() and study.sweep.spec.get("confirm")
-    value = str(len(seeds)) if seeds == list(range(len(seeds))) else str(seeds).replace(" ", "")
-    parts = ["--set", f"{'confirm.seeds' if confirms else 'seeds'}={value}"]
-    parts += [part for one in sets for part in ("--set", one)]
-    fresh = set(seeds) - set(_used(study))
+    """The same sweep with other seeds, of cells that were trained."""
     there = [cell for cell in cells if len(cell.rows)]
-    mean = _seconds(study.evidence)
-    seconds = [own if (own := _seconds(cell.rows)) == own else mean for cell in there]
-    price = _price(len(there) * len(fresh), sum(seconds) * len(fresh))
-    return _command(study, suffix, parts, reuse=len(fresh) < len(seeds)), f"{why}{price}."
+    value = str(len(seeds)) if seeds == list(range(len(seeds))) else str(seeds).replace(" ", "")
+    parts = [part for key in _keys(there) for part in ("--set", f"{key}={value}")]
+    parts += [part for one in sets for part in ("--set", one)]
+    cost = _priced(study, there, seeds)
+    return _command(
+        study, suffix, parts, reuse=cost.there > 0
+    ), f"{why}{_price(cost.trials, cost.seconds)}{_kept(cost)}."
+
+
+def _keys(cells: Sequence[Cell]) -> list[str]:
+    """The keys of the sweep file by which cells get other seeds: floors of a sweep that searches keep theirs."""
+    searched = any(len(cell.searched) for cell in cells)
+    plain = any(not len(cell.searched) and not _is_floor(cell) for cell in cells)
+    return [*(["seeds"] if plain or not searched else []), *(["confirm.seeds"] if searched else [])]
+
+
+def _is_floor(cell: Cell) -> bool:
+    return str(cell.rows["method"].iloc[0]) in FLOOR_METHODS
+
+
+def _priced(study: Study, cells: Sequence[Cell], seeds: Sequence[int]) -> Price:
+    """As `harness plan` counts: trainings that two cells share once; less what has finished."""
+    others, mean = "seeds" in _keys(cells), _seconds(study.evidence)
+    planned: dict[Any, float] = {}  # training → its seconds
+    finished: set[Any] = set()
+    stopped: set[str] = set()
+    for cell in cells:
+        evidence = cell.everything[cell.everything["purpose"].isin(EVIDENCE)]
+        given = seeds if others or not _is_floor(cell) else sorted(evidence["seed"])
+        for variant, rows in evidence.groupby("variant", sort=False):
+            own = _seconds(rows)
+            planned |= {(variant, seed): own if own == own else mean for seed in given}
+            finished |= {(variant, seed) for seed in rows.loc[rows["state"] == "finished", "seed"]}
+        planned |= dict(zip(cell.searched["key"], cell.searched["seconds"].fillna(0.0), strict=True))
+        done = cell.searched["state"] == "finished"
+        finished |= {*cell.searched.loc[done, "key"]}
+        stopped |= {*cell.searched.loc[~done, "key"]}
+    missing = [seconds for training, seconds in planned.items() if training not in finished]
+    return Price(len(missing), sum(missing), len(planned) - len(missing), len(stopped))
+
+
+def _kept(cost: Price) -> str:
+    if not cost.there:
+        return ""
+    again = (
+        f"; {cost.stopped} of these are searches that were stopped early, which is never taken over"
+        if cost.stopped
+        else ""
+    )
+    return (
+        f"{again}; the {cost.there:,} that are there are taken over if trainer code, torch version, kind of device and "
+        "threads are the same, else trained again"
+    )
 
 
 def _command(study: Study, suffix: str, parts: Sequence[str], reuse: bool) -> str:

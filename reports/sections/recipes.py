@@ -129,9 +129,27 @@ def switch_text(recipe: Recipe) -> str:
     if switch == "normalisation":
         return f"{value_text(recipe.settings[switch])} normalisation"
     setting = recipe.settings[switch]
-    if isinstance(setting, Mapping) and (off := [name for name, value in setting.items() if value == 0]):
-        return " + ".join(name_text(name) for name in setting if name not in off) or recipe.name
+    if isinstance(setting, Mapping) and 0 in setting.values():
+        return _brief(setting) or recipe.name
     return SWITCHES[switch]
+
+
+def setting_text(switch: str, value: Any, group: Sequence[Recipe]) -> str:
+    """`0.99`, `cosine`, the parts that are on where not all are; empty where all is as in every other arm of the group
+    that has the switch on whole."""
+    alike = [r.settings[switch] for r in group if switch in r.settings and _brief(r.settings[switch]) == _brief(value)]
+    if isinstance(value, Mapping) and any(other != value for other in alike):
+        return ", ".join(f"{name_text(name)} {value_text(part)}" for name, part in value.items())
+    return _brief(value)
+
+
+def _brief(value: Any) -> str:
+    if value is True:
+        return ""
+    if isinstance(value, Mapping):
+        on = [name_text(name) for name, part in value.items() if part != 0]
+        return " + ".join(on) if len(on) < len(value) else ""
+    return value_text(value)
 
 
 def difference(study: Study, recipe: Recipe, group: Sequence[Recipe]) -> Contrast | None:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from reports.content import Block, Code, Prose, Section, Table, Value, plain
@@ -91,9 +92,10 @@ def _commands(study: Study) -> Code:
 
 
 def folder_text(study: Study) -> str:
-    """`runs/name`: as it is called from a project's root, wherever this machine keeps it."""
-    folder = study.sweep.folder.absolute()
-    return f"{folder.parent.name}/{folder.name}"
+    """The folder as it was given, so that commands work from where the report was asked for; a whole path below that
+    place is cut to what lies below."""
+    folder, here = study.sweep.folder, Path.cwd()
+    return (folder.relative_to(here) if folder.is_relative_to(here) else folder).as_posix()
 
 
 def _trials(study: Study) -> list[Block]:

@@ -95,7 +95,7 @@ def test_where_nothing_is_settled_nothing_is_called_superfluous(tmp_path):
 def test_lejepa_without_any_heuristic_is_held_against_whole_recipes_alone(part):
     without = paragraphs(part)[1]
     assert without.startswith("Without any of them lejepa reaches test linear-probe accuracy ")
-    assert "(0 of 3 seeds collapse) and is better than byol (+" in without
+    assert "(0 of 3 seeds collapse) and is ahead of byol (+" in without
     assert "bare" not in without  # nor byol-predictor: parts of what they are made from
 
 
@@ -193,7 +193,7 @@ def test_every_row_opens_its_trials_and_the_figure_says_what_it_shows(part):
     assert all(len(r[0].keys) == 3 for r in table(part).rows)
     (figure,) = (block for block in part.blocks if isinstance(block, Figure))
     assert "n = " in figure.caption
-    assert "(B: batch, L: layer, W: whitening)" in figure.caption
+    assert "normalisation B: batch, L: layer, W: whitening; " in figure.caption
     assert "byol-predictor (EMA teacher 0.99, stop-gradient, normalisation layer" in figure.alt
     assert "2 trained and 1 diverged" in figure.alt
     assert figure.svg.startswith("<?xml")

@@ -22,10 +22,8 @@ class Card:
     def __init__(self, folder: Path) -> None:
         self.study = question.focused(study(load(folder)))
         self.checks = gate.gate(self.study)
-        failed = gate.failures(self.checks)
-        primary = self.study.primary
-        self.strength = "invalid" if failed else primary.verdict if primary else "undecided"
-        self.answer = card.answer(self.study, self.strength, failed)
+        said = card.card(self.study, self.checks)
+        self.strength, self.note, self.answer, self.facts = said.strength, said.strength_note, said.answer, said.facts
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +66,11 @@ def test_a_sweep_of_switches_is_answered_by_what_prevents_collapse(tmp_path: Pat
     group = recipes.recipes(found.study, found.study.leads.encoder)
     assert found.answer == " ".join(heuristics.answer(found.study, group)[:2])
     assert found.answer.startswith("Superfluous with lejepa")
-    assert found.strength == "decided", "to collapse is what bare predictions are there for"
+    assert found.strength == "leaning", "to collapse is what bare predictions are there for"
+    assert found.note == "the intervals settle 3 of 4 additions to lejepa, and not the other"
+    (effect,) = [text for label, text, _ in found.facts if label == "Effect"]
+    assert effect.startswith("lejepa − byol: +")
+    assert "points, decided, for lejepa (" in effect
 
 
 def test_a_declared_contrast_of_arms_stays_the_question(tmp_path: Path) -> None:
