@@ -1,10 +1,9 @@
 """Named sources → images as uint8 tensors, split into train, val and test.
 
 `digits` ships with scikit-learn. Any other name lies under `data.root`: a folder of class folders or of Hugging Face
-image Parquet, a Parquet file, or a data set in torchvision's layout, which is fetched only when asked. Without a test
-split, val is the test (as with ImageNet); without both, test is a fifth of the images, by class. A val split not given
-is a share of train, by class. The draws are fixed, the same for all trials. Images are decoded once per source and side
-into a memory map that all trials of a machine share, or kept encoded and decoded as they are read (loading.py).
+image Parquet, a Parquet file, or a data set in torchvision's layout, which is fetched only when asked. Splits:
+splits.py. Images are decoded once per source and side into a memory map that all trials of a machine share, or kept
+encoded and decoded as they are read (loading.py).
 """
 
 import hashlib
@@ -18,10 +17,10 @@ from torch import Tensor
 from lejepa import torchvision_sources
 from lejepa.config import DataConfig, nearest
 from lejepa.decoding import DataError as DataError
-from lejepa.image_cache import SPLITS, Encoded, Mapped, Stored, stored
+from lejepa.image_cache import Encoded, Mapped, Stored, stored
 from lejepa.image_sources import Source, class_folder_source, digest, files_under, parquet_source
+from lejepa.splits import PROTOCOL, rows_of
 
-_PROTOCOL = 2  # of splitting: part of the fingerprint
 _STATISTICS = 2048  # images that the channels' mean and deviation are taken from
 
 
@@ -94,16 +93,17 @@ def load(config: DataConfig) -> Dataset:
         kept = _digits(side)
     else:
         kept = stored(_find(config), side, config.decode == "workers", config.unreadable)
-    splits, protocol = _split(kept.labels.numpy(), kept.split, config)
+    splits, how = rows_of(kept.labels.numpy(), kept.split, config)
     for name, rows in splits.items():
         if len(rows) == 0:
             raise DataError(f"data set {config.name!r}: the {name} split is empty; it has {len(kept.labels)} images")
-    seen = [_PROTOCOL, kept.content, config.size, side, config.val_fraction, config.limit, kept.unreadable]
+    limit = how.get("train", config.limit)
+    seen = [PROTOCOL, kept.content, config.size, side, config.val_fraction, limit, kept.unreadable]
     return Dataset(
         **{name: Split(kept.images, kept.labels[rows], torch.from_numpy(rows)) for name, rows in splits.items()},
         classes=kept.classes,
         fingerprint=digest(seen),
-        protocol=protocol,
+        protocol="; ".join([f"splits-{PROTOCOL}", *(f"{name}: {source}" for name, source in how.items())]),
         unreadable=kept.unreadable,
     )
 
@@ -111,41 +111,6 @@ def load(config: DataConfig) -> Dataset:
 def fingerprint(config: DataConfig) -> str:
     """Hex digest of what a training would see: source files, sides, splits. Decodes on first use; raises DataError."""
     return load(config).fingerprint
-
-
-# -- splits -----------------------------------------------------------------------------------------------------------
-
-
-def _split(labels: np.ndarray, given: np.ndarray, config: DataConfig) -> tuple[dict[str, np.ndarray], str]:
-    """Rows of train, val and test, and how they came about: what the source gives, else fixed draws by class."""
-    rows = {name: np.flatnonzero(given == code) for code, name in enumerate(SPLITS)}
-    how = {"val": "as given", "test": "as given"}
-    if len(rows["test"]) == 0:
-        if len(rows["val"]):  # the ImageNet layout: its val is what is published as test
-            rows["test"], rows["val"] = rows["val"], rows["test"]
-            how["test"] = "the source's val"
-        else:
-            rows["train"], rows["test"] = _hold_out(rows["train"], labels, 0.2)
-            how["test"] = "0.2 of the images, drawn by class"
-    if len(rows["val"]) == 0:
-        rows["train"], rows["val"] = _hold_out(rows["train"], labels, config.val_fraction)
-        how["val"] = f"{config.val_fraction:g} of train, drawn by class"
-    if config.limit is not None and config.limit < len(rows["train"]):
-        _, rows["train"] = _hold_out(rows["train"], labels, config.limit / len(rows["train"]))
-    return rows, f"splits-{_PROTOCOL}; val: {how['val']}; test: {how['test']}"
-
-
-def _hold_out(rows: np.ndarray, labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out), each sorted; the same fraction of every class, at least one image where a class has two."""
-    rng = np.random.default_rng(0)
-    by_class = rows[np.argsort(labels[rows], kind="stable")]
-    first = np.flatnonzero(np.diff(labels[by_class])) + 1
-    held = []
-    for members in np.split(by_class, first):
-        drawn = max(round(fraction * len(members)), min(1, len(members) - 1))
-        held.append(rng.permutation(members)[: max(drawn, 0)])
-    out = np.sort(np.concatenate(held))
-    return np.setdiff1d(rows, out), out
 
 
 # -- what a name means ------------------------------------------------------------------------------------------------

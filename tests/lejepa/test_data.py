@@ -13,6 +13,7 @@ from PIL import Image
 
 from lejepa.config import DataConfig
 from lejepa.data import DataError, fingerprint, load
+from lejepa.splits import apportion, rows_of
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -67,9 +68,47 @@ def test_the_draw_of_the_splits_is_fixed_and_limit_keeps_val_and_test() -> None:
     whole, again = load(DataConfig(size=8)), load(DataConfig(size=8))
     few = load(DataConfig(size=8, limit=100))
     assert torch.equal(whole.train.images, again.train.images)
-    assert len(few.train) == pytest.approx(100, abs=5)
+    assert len(few.train) == 100
     assert torch.equal(few.val.images, whole.val.images)
     assert torch.equal(few.test.images, whole.test.images)
+
+
+@pytest.mark.parametrize("limit", [10, 25, 36, 333, 1294])
+def test_limit_is_the_number_of_training_images_and_every_class_has_its_share(limit: int) -> None:
+    whole, few = load(DataConfig(size=8)).train, load(DataConfig(size=8, limit=limit)).train
+    assert len(few) == limit
+    shares = torch.bincount(whole.labels) * limit / len(whole)
+    assert (torch.bincount(few.labels) - shares).abs().max() < 1
+
+
+def test_a_limit_below_the_number_of_classes_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"data\.limit = 9 is less than its 10 classes, .*raise it to 10 or more"):
+        load(DataConfig(size=8, limit=9))
+
+
+@pytest.mark.parametrize(
+    ("total", "sizes", "expected"),
+    [
+        (10, [47, 16, 16, 12, 6, 3], [4, 2, 1, 1, 1, 1]),  # 0.6 and 0.3 become 1, of 8 are then 4.1, 1.4, 1.4, 1.1
+        (6, [1000, 1, 1, 1], [3, 1, 1, 1]),
+        (7, [5, 5, 5, 5], [2, 2, 2, 1]),
+        (4, [10, 20, 30, 40], [1, 1, 1, 1]),
+        (99, [1, 99], [1, 98]),
+    ],
+)
+def test_rounded_shares_add_up_and_leave_no_class_out(total: int, sizes: list[int], expected: list[int]) -> None:
+    assert apportion(total, np.array(sizes)).tolist() == expected
+
+
+def test_where_the_shares_are_whole_the_images_are_those_that_earlier_results_were_trained_on() -> None:
+    labels, given = np.tile(np.arange(5), 25), np.repeat([2, 0], [25, 100])  # 5 of each class are the given test split
+    whole, _ = rows_of(labels, given, DataConfig(size=8, val_fraction=0.2))
+    few, how = rows_of(labels, given, DataConfig(size=8, val_fraction=0.2, limit=40))
+    rng = np.random.default_rng(0)
+    expected = [rng.permutation(whole["train"][whole["train"] % 5 == label])[:8] for label in range(5)]
+    assert few["train"].tolist() == sorted(np.concatenate(expected).tolist())
+    assert np.array_equal(few["val"], whole["val"])
+    assert "train" not in how  # the fingerprint is the earlier one, too
 
 
 def test_the_fingerprint_follows_what_a_training_sees(tmp_path: Path) -> None:
