@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lejepa.data import Split
+from lejepa.data import DataError, Split
 
 
 def batches(
@@ -36,12 +36,14 @@ def batches(
         ahead: Any = iter(_loader(split, order, workers, pin))
     try:
         for index, images in zip(order, ahead, strict=True):
+            if isinstance(images, DataError):
+                raise images
             yield images, split.labels[index], index
     finally:
         ahead._shutdown_workers()  # at once: an exception on its way up would keep the iterator and its processes
 
 
-def _loader(split: Split, order: Sequence[Tensor], workers: int, pin: bool) -> DataLoader[Tensor]:
+def _loader(split: Split, order: Sequence[Tensor], workers: int, pin: bool) -> DataLoader[Tensor | DataError]:
     return DataLoader(
         _Batches(split),
         sampler=[index.numpy() for index in order],
@@ -54,12 +56,15 @@ def _loader(split: Split, order: Sequence[Tensor], workers: int, pin: bool) -> D
     )
 
 
-class _Batches(Dataset[Tensor]):
+class _Batches(Dataset[Tensor | DataError]):
     def __init__(self, split: Split) -> None:
         self.split = split
 
-    def __getitem__(self, index: np.ndarray) -> Tensor:
-        return self.split.take(torch.from_numpy(index))
+    def __getitem__(self, index: np.ndarray) -> Tensor | DataError:
+        try:
+            return self.split.take(torch.from_numpy(index))
+        except DataError as error:  # raised here, torch would put the worker's traceback into its message
+            return error
 
 
 def _end_with_parent(_: int) -> None:

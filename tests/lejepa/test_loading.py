@@ -149,12 +149,12 @@ def test_an_image_that_breaks_or_goes_while_training_is_named(tmp_path: Path, wo
     split = train_split(tmp_path, "workers")
     for path in (tmp_path / "photos").rglob("*.jpg"):
         path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"\.jpg: has become unreadable"):
+    with pytest.raises(DataError, match=r"^[^\n]*\.jpg: has become unreadable[^\n]*$"):
         list(batches(split, order(split), workers))
     assert not multiprocessing.active_children()
     for path in (tmp_path / "photos").rglob("*.jpg"):
         path.unlink()
-    with pytest.raises(DataError, match=r"\.jpg: cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"^[^\n]*\.jpg: cannot be read \(No such file or directory\)$"):
         list(batches(split, order(split), workers))
 
 
