@@ -1,32 +1,19 @@
 """A TrainConfig from a YAML file of its parts, with `a.b=c` laid over it."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from lejepa.config import TrainConfig, nearest
+from lejepa.documents import DocumentError, read
 
 _OF_A_SWEEP = ("base", "scientific", "nuisance", "arms")
 
 
-class ConfigError(Exception):
+class ConfigError(DocumentError):
     """A config file, or what was laid over it, is wrong. The text is one line for users."""
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader for which `on` and `off` are words, as in YAML 1.2: `on` is a key of the probe."""
-
-
-_BOOL = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [resolver for resolver in resolvers if resolver[0] != _BOOL]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -47,13 +34,19 @@ def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
 def read_mapping(path: str | Path) -> dict[str, Any]:
     """The plain values of a YAML file. ConfigError where it cannot be read or is no mapping."""
     try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+        raw = _read(Path(path).read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of a training's parts: method, encoder, data, epochs, …")
     return raw
+
+
+def _read(text: str, name: str) -> Any:
+    try:
+        return read(text, name)[0]
+    except DocumentError as error:
+        raise ConfigError(str(error)) from None
 
 
 def refuse_sweep(path: str | Path) -> None:
@@ -71,10 +64,7 @@ def _parse(override: str) -> dict[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: write a.b=c")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {text!r} is not YAML") from None
+    value = _read(text, f"--set {override}")
     for part in reversed(key.split(".")):
         value = {part: value}
     laid: dict[str, Any] = value

@@ -124,7 +124,8 @@ def test_a_training_that_diverges_ends_with_one(here: Path, capsys: pytest.Captu
         ("method={name: vicreg, lamb: 1}", "tiny.yaml: method.lamb: unknown key of vicreg"),
         ("epochs.a=3", "tiny.yaml: epochs: input should be a valid integer"),
         ("epochs", "--set epochs: write a.b=c"),
-        ("epochs=[", "--set epochs=[: '[' is not YAML"),
+        ("epochs=[", "--set epochs=[:1: not valid YAML: "),
+        ("method={lamb: 0.1, lamb: 0.2}", "--set method={lamb: 0.1, lamb: 0.2}:1: lamb: given twice"),
     ],
 )
 def test_what_is_wrong_in_a_config_is_one_line(
@@ -145,7 +146,9 @@ def test_files_that_are_no_training_are_named(here: Path, capsys: pytest.Capture
     (here / "list.yaml").write_text("- 1\n")
     assert "must be a mapping" in refused(capsys, "train", "list.yaml")
     (here / "broken.yaml").write_text("a: [1\n")
-    assert "broken.yaml: cannot be read" in refused(capsys, "train", "broken.yaml")
+    assert "broken.yaml:2: not valid YAML" in refused(capsys, "train", "broken.yaml")
+    (here / "twice.yaml").write_text(TINY + "data: {name: digits}\nepochs: 3\n")
+    assert "twice.yaml:11: data: given twice, first at twice.yaml:5; keep one" in refused(capsys, "train", "twice.yaml")
     assert "absent.yaml: cannot be read: No such file" in refused(capsys, "train", "absent.yaml")
 
 
@@ -156,7 +159,7 @@ def test_a_config_file_is_read_as_yaml_1_2_and_makes_no_objects(here: Path) -> N
     assert config.compile
     assert config.views.recipe == "crop"
     (here / "evil.yaml").write_text("epochs: !!python/object/apply:os.system ['true']\n")
-    with pytest.raises(ConfigError, match=r"evil\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"evil\.yaml:1: epochs: is tagged .*; write a plain value"):
         read_config("evil.yaml")
 
 
