@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from lejepa import loading, ranks
 from lejepa.config import TrainConfig
 from lejepa.data import Split
+from lejepa.encoders import build_encoder
 from lejepa.probes import accuracy
 from lejepa.seeding import generator, sample_keys
 from lejepa.view_config import ViewsConfig
@@ -46,6 +48,7 @@ def finetune(
     device = multicrop.mean.device
     forked = [device] if device.type == "cuda" else []
     with ranks.apart(), torch.random.fork_rng(devices=forked), torch.enable_grad():
+        encoder = _as_built(encoder, config, len(multicrop.mean))
         torch.manual_seed(config.seed)  # of dropout and drop path
         model = _classifier(encoder, _width(encoder, train, multicrop), classes).to(device)
         _learn(model, train, Multicrop(crops(config), multicrop.size, multicrop.mean, multicrop.std), config)
@@ -107,10 +110,22 @@ def _test(model: nn.Module, test: Split, multicrop: Multicrop, config: TrainConf
     return accuracy(torch.cat(logits), test.labels.to(device))
 
 
-def _classifier(encoder: nn.Module, dim: int, classes: int) -> nn.Module:
+def _as_built(encoder: nn.Module, config: TrainConfig, channels: int) -> nn.Module:
+    """A copy that learns what the config's encoder learns, and drops paths as that does: a teacher did neither."""
     encoder = copy.deepcopy(encoder)
-    if not any(p.requires_grad for p in encoder.parameters()):
-        encoder.requires_grad_(True)  # a teacher learns from no gradient where it was
+    if not any(True for _ in encoder.parameters()):  # the floor `pixels`
+        return encoder
+    built, _ = build_encoder(config, channels)
+    for name, parameter in built.named_parameters():
+        encoder.get_parameter(name).requires_grad_(parameter.requires_grad)
+    for name, module in built.named_modules():
+        kept = encoder.get_submodule(name)
+        if isinstance(module, DropPath) and isinstance(kept, DropPath):
+            kept.drop_prob = module.drop_prob
+    return encoder
+
+
+def _classifier(encoder: nn.Module, dim: int, classes: int) -> nn.Module:
     linear = nn.Linear(dim, classes)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
