@@ -23,8 +23,7 @@ def preflight(spec: SweepSpec, source: str) -> None:
         largest = max(other.batch_size for other in configs if other.data == config.data)
         if largest > images:
             raise SpecError(f"{source}: base.batch_size: {largest} is more than the {images} training images")
-    elsewhere = {c.data.model_copy(update={"name": name, "limit": None}) for c in configs for name in c.probe.transfer}
-    for data in elsewhere:
+    for data in {data for config in configs for data in config.elsewhere.values()}:
         try:
             load(data)
         except DataError as error:

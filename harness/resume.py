@@ -25,7 +25,7 @@ from harness.recommend import recommend
 from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
 from harness.tracking import uri_of
-from harness.trials import Fingerprint, code_hash, enumerate_trials
+from harness.trials import Fingerprint, code_hash, data_of, enumerate_trials
 from lejepa.config import TrainConfig
 
 Change = tuple[str, dict[str, Any]]  # an event of the sweep: kind and payload
@@ -145,10 +145,12 @@ def _check_data(folder: Path, spec: SweepSpec, ledger: Ledger, fingerprint: Fing
     from lejepa.data import DataError
 
     try:
-        for data, before in {(TrainConfig.model_validate(row.config).data, row.data) for row in ledger.trials()}:
-            if (now := fingerprint(data)) != before:
+        for before, row in {row.data: row for row in ledger.trials()}.items():
+            config = TrainConfig.model_validate(row.config)
+            if (now := data_of(config, fingerprint)) != before:
+                names = ", ".join([config.data.name, *config.probe.transfer])
                 raise Refused(
-                    f"{folder}: data {data.name} are not those that the sweep began with (fingerprint {before}, now "
+                    f"{folder}: data {names} are not those that the sweep began with (fingerprint {before}, now "
                     f"{now}), and trials on other data do not compare; put the old ones back, or begin a new sweep"
                 )
         strange = {trial.key for trial in enumerate_trials(spec, fingerprint)} - ledger.states().keys()

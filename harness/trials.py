@@ -126,7 +126,13 @@ def confirm_trials(spec: SweepSpec, winner: TrialSpec, rank: int) -> list[TrialS
 def _trial(
     cell: Cell, config: TrainConfig, study: int, ordinal: int, purpose: str, fingerprint: Fingerprint
 ) -> TrialSpec:
-    return TrialSpec(cell.arm, _resolved(cell, config), study, ordinal, purpose, config, fingerprint(config.data))
+    return TrialSpec(cell.arm, _resolved(cell, config), study, ordinal, purpose, config, data_of(config, fingerprint))
+
+
+def data_of(config: TrainConfig, fingerprint: Fingerprint) -> str:
+    """Fingerprint of the images and splits of a training; where it is judged on other data sets too, of all of them."""
+    own, *others = (fingerprint(data) for data in (config.data, *config.elsewhere.values()))
+    return own if not others else hashlib.sha256(canonical([own, *others]).encode()).hexdigest()[:16]
 
 
 def resolved(spec: SweepSpec, cell: Cell) -> dict[str, Any]:

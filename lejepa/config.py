@@ -117,9 +117,13 @@ class DataConfig(Part):
 
     @model_validator(mode="after")
     def _stays_inside_root(self) -> Self:
-        if Path(self.name).is_absolute() or ".." in Path(self.name).parts:
-            raise ValueError(f"data name {self.name!r} must be a folder inside data.root; set data.root instead")
+        _check_inside(self.name)
         return self
+
+
+def _check_inside(name: str) -> None:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"data name {name!r} must be a folder inside data.root; set data.root instead")
 
 
 # -- training and evaluation ------------------------------------------------------------------------------------------
@@ -152,6 +156,13 @@ class ProbeConfig(Part):
     finetune: int = Field(0, ge=0)  # epochs of training encoder and linear layer with labels, at the very end
     lidar: int = Field(0, ge=0)  # augmented views per image of the diagnostic LiDAR (50 in its paper); 0: none
     transfer: tuple[str, ...] = ()  # other data sets under data.root, judged by the same probes at the very end
+
+    @field_validator("transfer")
+    @classmethod
+    def _inside_root(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_inside(name)
+        return names
 
     @field_validator("lidar")
     @classmethod
@@ -204,6 +215,12 @@ class TrainConfig(Part):
     def length(self) -> int:
         """How many EpochReports a full training yields: the epochs, or 1 where nothing is trained."""
         return 1 if self.method.name in FLOORS else self.epochs
+
+    @property
+    def elsewhere(self) -> dict[str, DataConfig]:
+        """The data sets of `probe.transfer` by name: prepared as the training's, and whole."""
+        own = self.data.model_dump() | {"limit": None}
+        return {name: DataConfig.model_validate(own | {"name": name}) for name in self.probe.transfer}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

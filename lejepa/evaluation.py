@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lejepa import diagnostics, loading, probes, ranks
-from lejepa.config import TrainConfig
+from lejepa.config import DataConfig, TrainConfig
 from lejepa.data import DataError, Dataset, Split, load
 from lejepa.finetune import finetune
 from lejepa.methods.base import Method
@@ -42,7 +42,7 @@ class Evaluation:
         self.config, self.method, self.data, self.multicrop, self.autocast = config, method, data, multicrop, autocast
         alone = config.views.model_copy(update={"global_views": 1, "local_views": 0})
         self._one_view = Multicrop(alone, config.data.size, multicrop.mean, multicrop.std)
-        self.elsewhere = {name: self._load_elsewhere(name) for name in config.probe.transfer}
+        self.elsewhere = {name: self._load_elsewhere(data) for name, data in config.elsewhere.items()}
         for found in (data, *self.elsewhere.values()):
             probes.check(found.train.labels, len(found.classes), config.probe)
 
@@ -88,11 +88,13 @@ class Evaluation:
         train, val, test = (self.features(split) for split in (data.train, data.val, data.test))
         return probes.evaluate(train, val, test, len(data.classes), self.config.probe)
 
-    def _load_elsewhere(self, name: str) -> Dataset:
-        """Another data set, prepared like the training's; its images are normalised by the training's statistics."""
-        data = load(self.config.data.model_copy(update={"name": name, "limit": None}))
+    def _load_elsewhere(self, config: DataConfig) -> Dataset:
+        """Its images are normalised by the training's statistics."""
+        data = load(config)
         if data.channels != self.data.channels:
-            raise DataError(f"probe.transfer: {name} has {data.channels} channels, the training {self.data.channels}")
+            raise DataError(
+                f"probe.transfer: {config.name} has {data.channels} channels, the training {self.data.channels}"
+            )
         return data
 
     # -- features -----------------------------------------------------------------------------------------------------

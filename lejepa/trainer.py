@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lejepa import allocator, attention, checkpoint, loading, probes, ranks, telemetry
 from lejepa.averaging import follow_all
 from lejepa.config import WHERE, TrainConfig
-from lejepa.data import DataError, Dataset, load
+from lejepa.data import DataError, load
 from lejepa.evaluation import Evaluation
 from lejepa.methods import build_method
 from lejepa.methods.base import Method
@@ -77,6 +77,8 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.device = torch.device(_resolve_device(config.device))
         self.data = load(config.data)
+        if len(self.data.val) < 2:
+            raise DataError(f"data set {config.data.name!r}: val has one image, and the diagnostics need two")
         self.steps_per_epoch = _steps_per_epoch(config, len(self.data.train))
         self.steps = self.steps_per_epoch * config.epochs
 
@@ -204,14 +206,24 @@ class Trainer:
         return found
 
     def test(self) -> dict[str, float]:
-        """`test/…` accuracies of the probes fitted on train. The only place where test labels are read."""
-        return self.evaluation.test()
+        """`test/…` accuracies of the probes fitted on train. The only place where test labels are read.
+
+        Where fine-tuning finds no finite loss its score is missing, and `info["test_failed"]` has the reason by its name.
+        """
+        try:
+            return self.evaluation.test()
+        except FloatingPointError as error:
+            self.info["test_failed"] = {"test/finetune": str(error)}
+        others = copy.copy(self.evaluation)
+        others.config = self.config.model_copy(update={"probe": self.config.probe.model_copy(update={"finetune": 0})})
+        return others.test()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _describe(self) -> dict[str, Any]:
-        few = next(loading.batches(self.data.train, [torch.arange(4)], 0))[0].to(self.device)
+        some = torch.arange(min(4, len(self.data.train)))
+        few = next(loading.batches(self.data.train, [some], 0))[0].to(self.device)
         flops = telemetry.flops_per_image(self.method, self.multicrop, few) if self.method.trains else 0.0
         on_cpu = self.device.type == "cpu"
         return {
@@ -242,7 +254,7 @@ class Trainer:
         random = torch.get_rng_state().to(self.device)  # drop path and dropout draw from it
         on_cuda = torch.cuda.get_rng_state(self.device).to(self.device) if self.device.type == "cuda" else random[:0]
         state = {
-            "config": _identity(self.config, self.data),
+            "config": self._identity(),
             "reports": json.dumps([asdict(report) for report in self.reports]),
             "epoch": self.epoch,
             "images": self.images(),
@@ -275,7 +287,7 @@ class Trainer:
                 print(f"passed over: {error}", flush=True)
                 self.info["checkpoints_passed_over"] = broken
                 continue
-            if state["config"] != _identity(self.config, self.data):
+            if state["config"] != self._identity():
                 raise checkpoint.CheckpointError(f"{path}: belongs to another config or other data")
             try:
                 self._restore(state)
@@ -285,6 +297,13 @@ class Trainer:
         if broken:
             raise checkpoint.CheckpointError("; ".join(broken))
         return False
+
+    def _identity(self) -> str:
+        """What a checkpoint must agree on: the config but for where it runs, and the data."""
+        what = {"config": self.config.model_dump(mode="json", exclude=WHERE), "data": self.data.fingerprint}
+        if self.evaluation.elsewhere:
+            what["elsewhere"] = {name: data.fingerprint for name, data in self.evaluation.elsewhere.items()}
+        return json.dumps(what, sort_keys=True)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
@@ -331,12 +350,6 @@ def _check_finite(totals: dict[str, Tensor], epoch: int, step: int) -> None:
     bad = sorted(name for name, total in totals.items() if not torch.isfinite(ranks.mean(total)))
     if bad:
         raise Diverged(epoch, step, f"{', '.join(bad)} not finite at or before this step")
-
-
-def _identity(config: TrainConfig, data: Dataset) -> str:
-    """What a checkpoint must agree on: the config but for where it runs, and the data."""
-    what = config.model_dump(mode="json", exclude=WHERE)
-    return json.dumps({"config": what, "data": data.fingerprint}, sort_keys=True)
 
 
 def _resolve_device(device: str) -> str:

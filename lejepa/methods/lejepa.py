@@ -31,6 +31,11 @@ class Lejepa(Method):
         assert isinstance(config.method, LejepaConfig)
         self.options = config.method
         self.sigreg = regularizer(config.method, config.seed)
+        least = getattr(self.sigreg.statistic, "least", 2)
+        if config.batch_size < least:
+            raise ValueError(
+                f"{config.method.statistic} tests {least} images at least, and batch_size is {config.batch_size}"
+            )
         if config.method.predictor:
             self.predictor = build_projector(config.projector, config.projector.dim)
         if config.method.teacher is not None:

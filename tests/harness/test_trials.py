@@ -43,6 +43,19 @@ def test_cells_times_seeds_run_seed_by_seed_after_the_floors() -> None:
     assert all(t.reads_test for t in listed)
 
 
+def test_other_images_to_be_judged_on_make_another_trial() -> None:
+    def key(judged_on: str, *transfer: str) -> str:
+        base = {"epochs": 4, "probe": {"transfer": transfer}}
+        (one,) = enumerate_trials(
+            SweepSpec.model_validate({"name": "a", "base": base, "seeds": [0]}),
+            lambda data: judged_on if data.name == "pets" else fingerprint(data),
+        )
+        return one.key
+
+    assert key("these", "pets") == key("these", "pets") != key("those", "pets")
+    assert key("these") == key("those")
+
+
 def test_the_key_is_of_what_is_trained_and_not_of_where() -> None:
     config = TrainConfig(data=DataConfig(name="mine"))
     elsewhere = TrainConfig(data=DataConfig.model_validate({"name": "mine", "root": "/else"}), device="cpu", threads=3)

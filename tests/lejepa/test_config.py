@@ -37,6 +37,7 @@ from lejepa.view_config import ViewsConfig
             "mask more",
         ),
         ({"probe": {"lidar": 1}}, "lidar", "2 or more"),
+        ({"probe": {"transfer": ["digits", "../secrets"]}}, "transfer", "inside data.root"),
         ({"optimizer": {"lr": float("nan")}}, "lr", "finite"),
         ({"batch_size": "many"}, "batch_size", "integer"),
     ],

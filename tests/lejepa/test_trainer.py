@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lejepa import checkpoint
 from lejepa.checkpoint import CheckpointError
@@ -215,6 +217,53 @@ def test_another_data_set_is_judged_at_the_very_end(monkeypatch: pytest.MonkeyPa
     found = trainer.test()
     assert {"test/linear", "test/digits/linear", "test/digits/shot1", "test/finetune"} <= found.keys()
     assert found["test/digits/linear"] != found["test/linear"]
+
+
+def draw(root: Path, sizes: tuple[int, ...], seed: int = 0) -> None:
+    """Folders of classes with so many images of noise each."""
+    rng = np.random.default_rng(seed)
+    for label, count in enumerate(sizes):
+        (root / str(label)).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / str(label) / f"{i}.png")
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("LEJEPA_DATA", str(tmp_path))
+    monkeypatch.setenv("LEJEPA_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_a_training_does_not_go_on_where_the_data_that_judge_it_at_the_end_are_others(shelf: Path) -> None:
+    data = {"name": "pets", "size": 8}
+    judged = config(data=data, batch_size=8, epochs=2, probe={"transfer": ["birds"], "draws": 2})
+    draw(shelf / "pets", (20, 20))
+    draw(shelf / "birds", (20, 20))
+    next(iter(Trainer(judged, shelf / "run")))
+    assert Trainer(judged, shelf / "run").load()
+    draw(shelf / "birds", (20, 20), seed=1)
+    with pytest.raises(CheckpointError, match="other data"):
+        Trainer(judged, shelf / "run").load()
+
+
+def test_two_images_are_enough_to_train_and_one_is_too_few_to_judge(shelf: Path) -> None:
+    few = config(data={"name": "pets", "size": 8}, batch_size=2, epochs=1, probe={"draws": 1})
+    draw(shelf / "pets", (3, 3))  # one each for test, val and train
+    trainer = Trainer(few)
+    assert len(trainer.data.train) == 2
+    assert len(list(trainer)) == 1
+    for i in (0, 1):
+        (shelf / "pets" / "1" / f"{i}.png").unlink()
+    with pytest.raises(DataError, match="val has one image"):
+        Trainer(few)
+
+
+def test_a_batch_too_small_for_the_statistic_is_refused_before_the_first_step() -> None:
+    method = {"name": "lejepa", "slices": 64, "statistic": "shapiro_wilk"}
+    with pytest.raises(ValueError, match="tests 4 images at least, and batch_size is 3"):
+        Trainer(config(method=method, batch_size=3))
 
 
 def test_a_dino_that_stays_at_ln_k_is_labelled_collapsed() -> None:
