@@ -60,7 +60,7 @@ def above_the_floor(study: Study) -> Check | None:
 
 
 def _not_above(study: Study, nothing: Sequence[str], open_: Sequence[str]) -> str:
-    rope = f"{study.rope:g} {difference_unit(study.judge)}".rstrip()
+    rope = f"±{study.rope:g} {difference_unit(study.judge)}".rstrip()
     these = "it" if len(nothing) == 1 else "these"
     parts = [f"not shown, as the interval of the gain holds 0: {listing(open_)}"] if open_ else []
     if nothing:
