@@ -1,6 +1,6 @@
 """`python -m lejepa train CONFIG` and `python -m lejepa export CHECKPOINTS OUT`: docs/training.md.
 
-Exit codes: 0 done · 1 the training had to stop · 2 the input is wrong · 130 interrupted.
+Exit codes: 0 done · 1 the training had to stop, or a test score is missing · 2 the input is wrong · 130 interrupted.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """One training from the command line, without Ray: its progress, its results, its files.
 
 In `out`: `last.pt` and `previous.pt`, from which the same command goes on; `metrics.jsonl`, every epoch with all that
-was measured; `export/`, the encoder. Under torchrun every rank runs this, and rank 0 speaks and writes.
+was measured; `test.json`, the scores on test; `export/`, the encoder. Under torchrun every rank runs this, and rank 0
+speaks and writes.
 """
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +22,8 @@ from lejepa.data import DataError
 from lejepa.diagnostics import why
 from lejepa.encoders import check_encoder
 from lejepa.export import export
+from lejepa.probes import PROTOCOL
+from lejepa.sigreg import NotFinite
 from lejepa.trainer import Diverged, EpochReport, Trainer
 
 _SHOWN = ("train/loss", "val/")  # of an epoch's line; the rest is in metrics.jsonl
@@ -36,12 +40,15 @@ class Ended(Exception):
 def train(config: TrainConfig, out: Path | None = None) -> None:
     """Train, or go on with what is in `out`; metrics to stdout, a bar to stderr if that is a terminal. Raises Ended."""
     try:
+        _make(out)
         with ranks.joined(device=config.device):
             _train(config, out)
+    except (Diverged, NotFinite) as error:
+        raise Ended(1, str(error)) from error
     except (DataError, CheckpointError) as error:
         raise Ended(2, str(error)) from error
-    except Diverged as error:
-        raise Ended(1, str(error)) from error
+    except ValueError as error:  # what only shows where it is built, or meets the data
+        raise Ended(2, " ".join(str(error).split())) from error
     except OSError as error:  # a full disk
         raise Ended(1, f"stopped: {error}") from error
     except KeyboardInterrupt:
@@ -49,26 +56,40 @@ def train(config: TrainConfig, out: Path | None = None) -> None:
         raise Ended(130, f"interrupted; {again}") from None
 
 
-def _train(config: TrainConfig, out: Path | None) -> None:
+def _make(out: Path | None) -> None:
+    """The folder, or what is wrong with it before anything is computed."""
+    if out is None:
+        return
     try:
-        check_encoder(config)
-        trainer = Trainer(config, out)
-    except ValueError as error:
-        raise Ended(2, str(error)) from error
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise Ended(2, f"--out {out}: {error.strerror}; name a folder that can be written to") from error
+
+
+def _train(config: TrainConfig, out: Path | None) -> None:
+    check_encoder(config)
+    trainer = Trainer(config, out)
     if out is not None and trainer.load():
         _say(f"going on after epoch {trainer.epoch}")
+        _note(trainer.reports, out)  # the last epoch's line is missing where a kill came between it and the checkpoint
     with _bar(trainer):
         for report in trainer:
             _say(_line(report, config.length))
             _note(trainer.reports, out)
     scores = trainer.test()
+    failed: dict[str, str] = trainer.info.get("test_failed", {})
     _say("  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     if out is None:
         _say("nothing was kept; --out DIR keeps checkpoints and the encoder")
     elif ranks.rank() == 0:
+        tested = {"epoch": trainer.epoch, "protocol": PROTOCOL, "metrics": scores, "failed": failed}
+        atomic.write(out / "test.json", (json.dumps(tested, indent=2) + "\n").encode())
         _say(f"checkpoint: {out / checkpoint.LAST}")
         if config.method.name != "pixels":  # which has no encoder
             _say(f"encoder: {export(trainer, out / 'export', scores)}")
+    if failed:
+        raise Ended(1, "; ".join(f"no {name}: {reason}" for name, reason in failed.items()))
 
 
 def _say(text: str) -> None:

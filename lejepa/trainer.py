@@ -208,7 +208,7 @@ class Trainer:
     def test(self) -> dict[str, float]:
         """`test/…` accuracies of the probes fitted on train. The only place where test labels are read.
 
-        Where fine-tuning finds no finite loss its score is missing, and `info["test_failed"]` has the reason by its name.
+        Where fine-tuning diverges its score is missing, and `info["test_failed"]` has the reason by its name.
         """
         try:
             return self.evaluation.test()

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from lejepa import atomic, checkpoint
 from lejepa.__main__ import main
 from lejepa.config_file import ConfigError, read_config
 from lejepa.export import load
@@ -82,6 +85,52 @@ def test_the_same_command_goes_on_where_it_was_interrupted(
     assert part[2] == whole[2]
 
 
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_no_line_of_the_metrics_is_lost_or_doubled_where_a_kill_came_before_it_was_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    with monkeypatch.context() as patch:
+        write = atomic.write
+
+        def kill(path: Path, *parts: bytes | memoryview, previous: Path | None = None) -> None:
+            if path.name == "metrics.jsonl" and b"".join(parts).count(b"\n") == killed_after:
+                raise KeyboardInterrupt  # between the checkpoint and the line
+            write(path, *parts, previous=previous)
+
+        patch.setattr(atomic, "write", kill)
+        assert main(["train", "tiny.yaml", "--out", "mine"]) == 130
+    kept = json.loads(checkpoint.read(here / "mine/last.pt")["reports"])
+    assert len(kept) == killed_after
+    assert main(["train", "tiny.yaml", "--out", "mine"]) == 0
+    assert [epoch["epoch"] for epoch in lines_of(here / "mine")] == [1, 2]
+    assert lines_of(here / "mine")[:killed_after] == kept
+
+
+def test_scores_on_test_are_kept_also_where_fine_tuning_fails(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = ["train", "tiny.yaml", "--set", "epochs=1", "--set", "probe.transfer=[digits]"]
+    assert main([*once, "--out", "without"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("lejepa.finetune.RATE", 1e30)
+    assert main([*once, "--set", "probe.finetune=1", "--out", "with"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "no test/finetune: fine-tuning: the loss is not finite in epoch 1\n"
+    assert "test/digits/knn" in said.out
+    assert "encoder: with/export" in said.out
+    found, expected = (json.loads((here / name / "test.json").read_text()) for name in ("with", "without"))
+    assert expected["failed"] == {}
+    assert found["failed"] == {"test/finetune": "fine-tuning: the loss is not finite in epoch 1"}
+    assert (found["metrics"], found["epoch"]) == (expected["metrics"], 1)
+    about = json.loads((here / "with/export/encoder.json").read_text())
+    assert about["metrics"].items() >= found["metrics"].items()
+    assert about["protocol"] == found["protocol"]
+
+
 def test_a_terminal_gets_a_bar_of_epochs_and_steps(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +156,7 @@ def test_pixels_train_nothing_and_have_no_encoder(here: Path, capsys: pytest.Cap
     assert main(["train", "pixels.yaml", "--out", "mine"]) == 0
     assert "encoder:" not in capsys.readouterr().out
     assert not (here / "mine/export").exists()
+    assert json.loads((here / "mine/test.json").read_text())["metrics"].keys() >= {"test/knn", "test/linear"}
 
 
 def test_a_training_that_diverges_ends_with_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +188,49 @@ def test_what_only_shows_when_it_is_built_is_one_line_too(here: Path, capsys: py
     assert "absent" in refused(capsys, "train", "tiny.yaml", "--set", "data.name=absent")
     assert "batch_size 999" in refused(capsys, "train", "tiny.yaml", "--set", "batch_size=999")
     assert "no drop path" in refused(capsys, "train", "--set", "encoder={name: vgg11, drop_path: 0.1}")
+
+
+def test_an_out_that_cannot_be_written_to_is_refused_before_anything_is_computed(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lejepa.command.Trainer", None)
+    (here / "file").write_text("mine")
+    for out, says in (("file", "File exists"), ("file/below", "Not a directory"), ("/proc/mine", "No such file")):
+        said = refused(capsys, "train", "tiny.yaml", "--out", out)
+        assert said.startswith(f"--out {out}: {says}")
+        assert "name a folder" in said
+    assert (here / "file").read_text() == "mine"
+
+
+def test_what_only_shows_in_an_epoch_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(trainer: Trainer) -> None:
+        raise ValueError("two of these\nand one of those")
+
+    monkeypatch.setattr(Trainer, "_train", meet)
+    assert refused(capsys, "train", "tiny.yaml") == "two of these and one of those\n"
+
+
+def test_two_ranks_on_one_gpu_are_told_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torchrun starts rank 0 of two, with every call that needs a GPU or another process answered for it."""
+    answers = {
+        "torch.cuda.is_available": lambda: True,
+        "torch.cuda.device_count": lambda: 1,
+        "torch.cuda.set_device": lambda device: None,
+        "torch.cuda.current_device": lambda: 0,
+        "torch.cuda.get_device_properties": lambda device: SimpleNamespace(uuid="the only one"),
+        "lejepa.ranks.dist.init_process_group": lambda *args, **kwargs: None,
+        "lejepa.ranks.dist.destroy_process_group": lambda: None,
+        "lejepa.ranks.dist.all_gather_object": lambda found, mine: found.__setitem__(slice(None), [mine, mine]),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(name, answer)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert refused(capsys, "train", "tiny.yaml").startswith("2 ranks on 1 GPU: every rank needs one of its own")
 
 
 def test_files_that_are_no_training_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
