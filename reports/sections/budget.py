@@ -1,6 +1,6 @@
 """The equal-budget contract: what each trained arm was given to tune and to train with, and whether that was equal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,6 +10,7 @@ from reports.evidence import Arm, Study, encoder_names
 from reports.load import EVIDENCE
 from reports.sections.design import colour_class
 from reports.sections.gate import BUDGET_TOLERANCE
+from reports.sections.gate_check import settings
 from reports.wording import count, duration, factor_text, listing, name_text
 
 EQUAL, UNEQUAL, UNTUNED = "equal", "not equal", "not tuned"
@@ -23,7 +24,7 @@ class Share:
     studies: int
     searched: int  # search trials, all studies
     search_epochs: int  # planned, so that early stopping is not held against an arm
-    cells: int  # compared on validation
+    settings: int  # compared on validation; sizes, data and epochs are no choice
     epochs: int
     images: float | None  # None: the ledger does not say
     seconds: float
@@ -57,7 +58,7 @@ def share(study: Study, arm: Arm, images: pd.Series | None = None) -> Share:
     search, evidence = rows[rows["purpose"] == "search"], rows[rows["purpose"].isin(EVIDENCE)]
     seen = (_images(study) if images is None else images).reindex(rows["key"])
     return Share(
-        arm, int(search["study"].nunique()), len(search), int(search["planned"].sum()), len(arm.cells),
+        arm, int(search["study"].nunique()), len(search), int(search["planned"].sum()), settings(arm),
         int(rows["done"].sum()), float(seen.sum()) if seen.notna().any() else None, float(rows["seconds"].sum()),
         int(evidence["seed"].nunique()), int(evidence["planned"].max()) if len(evidence) else 0,
         _tuned(study, arm) if len(search) else (), not rows["state"].isin(["waiting", "running"]).any(),
@@ -85,12 +86,12 @@ def _images(study: Study) -> pd.Series:
 
 
 def judgement(shares: Sequence[Share]) -> str:
-    """equal | not equal | not tuned: of what was spent on choosing, by planned search epochs, studies and cells."""
-    if all(s.searched == 0 and s.cells == 1 for s in shares):
+    """equal | not equal | not tuned: of what was spent on choosing, by planned search epochs, studies and settings."""
+    if all(s.searched == 0 and s.settings == 1 for s in shares):
         return UNTUNED
     epochs = [s.search_epochs for s in shares]
     alike = max(epochs) - min(epochs) <= BUDGET_TOLERANCE * max(epochs)
-    return EQUAL if alike and len({(s.studies, s.cells) for s in shares}) == 1 else UNEQUAL
+    return EQUAL if alike and len({(s.studies, s.settings) for s in shares}) == 1 else UNEQUAL
 
 
 def contract(study: Study, shares: Sequence[Share]) -> str:
@@ -116,17 +117,17 @@ def _search_text(s: Share) -> str:
     parts = []
     if s.searched:
         each = s.searched // s.studies
-        parts.append(f"{count(s.studies, 'study').replace('studys', 'studies')} of {count(each, 'search trial')} "
+        parts.append(f"{count(s.studies, 'study', 'studies')} of {count(each, 'search trial')} "
                      f"({count(s.search_epochs, 'epoch')})")  # fmt: skip
-    if s.cells > 1:
-        parts.append(f"the choice among {count(s.cells, 'cell')}")
+    if s.settings > 1:
+        parts.append(f"the choice among {count(s.settings, 'setting')}")
     return listing(parts)
 
 
 def _spread(shares: Sequence[Share]) -> str:
     """Arms by what they were given, largest first."""
     by_text: dict[str, list[str]] = {}
-    for s in sorted(shares, key=lambda s: -(s.search_epochs + s.cells)):
+    for s in sorted(shares, key=lambda s: -(s.search_epochs + s.settings)):
         by_text.setdefault(_search_text(s) or "nothing", []).append(name_text(s.arm.name))
     return "; ".join(f"{listing(names)}: {text}" for text, names in by_text.items())
 
@@ -146,6 +147,8 @@ def _time_text(shares: Sequence[Share]) -> str:
     if len(spent) < 2 or not all(s.ended for s in shares):  # of half a sweep, times say which arm ran first
         return ""
     low, high = min(spent, key=lambda s: s.seconds), max(spent, key=lambda s: s.seconds)
+    if duration(low.seconds) == duration(high.seconds):
+        return f"Device time was not made equal, and came to {duration(low.seconds)} for each."
     return (
         f"Device time was not made equal: from {duration(low.seconds)} ({name_text(low.arm.name)}) to "
         f"{duration(high.seconds)} ({name_text(high.arm.name)})."
@@ -157,30 +160,35 @@ def _time_text(shares: Sequence[Share]) -> str:
 
 def _table(study: Study, given: Sequence[Sequence[Share]]) -> Table:
     tuned = any(judgement(shares) != UNTUNED for shares in given)
-    search = ["studies", "search trials", "parameters tuned", "cells to choose from"] if tuned else []
-    columns = ["arm", "budget", *search, "seeds compared", "epochs charged", "images charged (millions)",
-               "device time (s)"]  # fmt: skip
-    caption = "The contract. Charged is every epoch that ran, of pruned, failed and diverged trials too"
+    search = ["studies", "search trials", "parameters tuned", "settings to choose from"] if tuned else []
+    names = encoder_names(study) if len(given) > 1 else {}
+    columns = ["arm", *(["encoder"] if names else []), "budget", *search, "seeds compared", "epochs charged",
+               "images charged (millions)", "device time"]  # fmt: skip
+    caption = (
+        "The contract. Charged is every epoch that ran, of pruned, failed and diverged trials too; device time is "
+    )
+    caption += "in seconds in the CSV"
     if tuned:
         caption += (
-            "; the budget is equal where studies and cells are, and planned search epochs within "
+            "; the budget is equal where studies and settings are, and planned search epochs within "
             f"{BUDGET_TOLERANCE:.0%}"
         )
-    rows = [_row(study, s, judgement(shares), tuned) for shares in given for s in shares]
+    rows = [_row(study, s, judgement(shares), tuned, names) for shares in given for s in shares]
     return Table("budget", f"{caption}.", columns, rows, provenance=True)
 
 
-def _row(study: Study, s: Share, said: str, tuned: bool) -> list[Value]:
+def _row(study: Study, s: Share, said: str, tuned: bool, names: Mapping[str, str]) -> list[Value]:
     tone = {EQUAL: "pass", UNEQUAL: "fail", UNTUNED: "muted"}[said]
     search = [
         plain(s.studies),
         plain(s.searched),
         plain(" ".join(s.tuned), listing([factor_text(path) for path in s.tuned]) or "none"),
-        plain(s.cells),
+        plain(s.settings),
     ]
     images = Value(None, "—", tone="muted") if s.images is None else plain(s.images, f"{s.images / 1e6:.3g}")
     return [
         Value(s.arm.name, name_text(s.arm.name), s.keys, colour=colour_class(study, s.arm.name), strong=True),
+        *([plain(names[s.arm.encoder])] if names else []),
         Value(said, said, tone=tone),
         *(search if tuned else []),
         plain(s.seeds),

@@ -1,5 +1,6 @@
 """What was asked and how: roles of the factors, seeds, sampler, selection, ROPE, primary contrast."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from reports.content import Section, Table, Value, plain
@@ -51,9 +52,8 @@ def _roles(study: Study) -> Table:
     search = spec.get("search") or {}
     if searched:
         paths = listing([factor_text(path) for path in searched])
-        trials, studies = search.get("trials"), search.get("studies")
         rows.append(("Nuisance", f"{paths}: searched in every cell, never compared"))
-        rows.append(("Sampler", f"{search.get('sampler')}, {trials} trials × {studies} studies per cell"))
+        rows.append(("Sampler", f"{search.get('sampler')}, {_search_text(search)} per cell"))
         confirm = spec.get("confirm") or {}
         rows.append(("Evidence", f"confirm trials only (top {confirm.get('top')}, fresh seeds); search trials never"))
     else:
@@ -70,11 +70,18 @@ def _roles(study: Study) -> Table:
     rows.append(("Practical equivalence (ROPE)", f"±{study.rope:g} {unit}".strip()))
     declared = bool(spec.get("contrast"))
     asked = f"{name_text(study.asked[0])} − {name_text(study.asked[1])}" if study.asked else "best cell − second best"
+    asked = study.focus.text if study.focus else asked
     how = "declared" if declared else "not declared: taken by default"
     together = "none: the cells of the paper's table decide together" if study.together else ""
     rows.append(("Primary contrast", together or f"{asked} ({how})"))
     return Table("design", "Roles and rules of the sweep.", ["what", "how"],
                  [[Value(what, what, strong=True), plain(how)] for what, how in rows])  # fmt: skip
+
+
+def _search_text(search: Mapping[str, Any]) -> str:
+    trials, studies = search.get("trials"), int(search.get("studies") or 1)
+    many = "every combination" if trials is None else count(int(trials), "trial")
+    return many if studies == 1 else f"{studies} studies of {many}"
 
 
 def _seed_text(seeds: list[int]) -> str:
@@ -95,8 +102,9 @@ def _arms(study: Study) -> Table:
             plain(arm.method), plain(names[arm.encoder]), plain(len(arm.cells)), plain(len(mine), f"{len(mine):,}"),
             plain(int(mine["done"].sum()), f"{int(mine['done'].sum()):,}"), plain(seconds, duration(seconds)),
         ])  # fmt: skip
-    columns = ["arm", "method", "encoder", "cells", "trials", "epochs run", "device time (s)"]
+    columns = ["arm", "method", "encoder", "cells", "trials", "epochs run", "device time"]
     caption = f"Arms and what they cost, search included ({count(trials['key'].nunique(), 'trial')} in all)."
+    caption += " Device time is in seconds in the CSV."
     return Table("arms", caption, columns, rows, provenance=True)
 
 

@@ -13,7 +13,7 @@ from reports import figures, load
 from reports import statistics as st
 from reports.content import Figure, Prose, Table
 from reports.evidence import study
-from reports.sections import budget, conditions, gate, methods, rates, robustness, searches, tuning
+from reports.sections import budget, conditions, diagnostics, gate, methods, rates, robustness, searches, tuning
 
 sys.path.insert(0, str(Path(__file__).parent))
 from planted import Searched, undrawn, write_searched
@@ -124,7 +124,29 @@ def test_an_arm_that_chose_among_cells_had_another_budget(tmp_path):
     cells = [{"method.lamb": lamb} for lamb in (0.01, 0.05, 0.2)]
     plain = {"lejepa": SyntheticArm(flat(70.0), cells=cells), "vicreg": SyntheticArm(flat(64.0), "vicreg")}
     part = section(found(write_sweep(tmp_path / "s", plain, contrast=PAIR)), "budget")
-    assert "lejepa: the choice among 3 cells; vicreg: nothing" in prose(part)
+    assert "lejepa: the choice among 3 settings; vicreg: nothing" in prose(part)
+
+
+def test_sizes_and_data_are_no_settings_to_choose_from_and_rows_of_a_name_say_their_encoder(tmp_path):
+    cells = [{"encoder.width": width, "data.limit": limit} for width in (16, 32) for limit in (1000, 2000)]
+    grown = {"lejepa": SyntheticArm(flat(70.0), cells=cells), "vicreg": SyntheticArm(flat(64.0), "vicreg", cells)}
+    sweep = found(write_sweep(tmp_path / "s", grown, contrast=PAIR))
+    part = section(sweep, "budget")
+    assert prose(part).startswith("small_resnet (width 16): No arm was tuned")
+    assert "Device time was not made equal, and came to 48 s for each." in prose(
+        part
+    )  # 6 trainings of 20 epochs at 0.4 s
+    shown = [(row[0].raw, row[1].raw) for row in table(part, "budget").rows]
+    assert len(set(shown)) == len(shown) == 4
+    outcomes = diagnostics._outcomes(sweep)
+    assert outcomes.columns[:3] == ["arm", "encoder", "cell"]
+    assert len({tuple(value.text for value in row[:3]) for row in outcomes.rows}) == len(outcomes.rows)
+
+
+def test_pairs_that_an_arm_wins_are_counted(tmp_path):
+    plain = {"lejepa": SyntheticArm(flat(70.0)), "vicreg": SyntheticArm(flat(64.0), "vicreg")}
+    part = section(found(write_sweep(tmp_path / "s", plain, contrast=PAIR)), "methods")
+    assert column(table(part, "methods-0"), "lejepa better, of all pairs")["vicreg"].text == "9 of 9"
 
 
 def test_planted_equivalence_is_equivalent_and_three_noisy_seeds_are_undecided(tmp_path):

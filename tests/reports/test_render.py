@@ -3,11 +3,15 @@
 import html.parser
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reports import build
+from reports.render.latex import latex
+from reports.render.markdown import markdown
+from reports.render.page import html as page_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hostile import HOSTILE, READABLE
@@ -212,3 +216,13 @@ def test_six_arms_and_floors_fit_the_palette(tmp_path):
     report = build(write_sweep(tmp_path / "s", arms))
     assert 'class="swatch arm-2"' in report.html.read_text()
     assert report.strength in ("leaning", "undecided", "equivalent", "decided")
+
+
+def test_a_card_without_a_command_has_no_empty_box(report):
+    card = replace(report.document.card, command="", command_note="Nothing affordable settles it.")
+    document = replace(report.document, card=card)
+    box = page_of(document).partition('<div class="next">')[2].partition("</div>")[0]
+    assert "Nothing affordable" in box
+    assert "<pre" not in box
+    assert "```" not in markdown(document).partition("## ")[0]
+    assert r"\begin{quote}" not in latex(document).partition(r"\section")[0]
