@@ -1,6 +1,7 @@
 """The switch matrix: arms of heuristics with a planted truth."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,17 @@ def test_lejepa_without_any_heuristic_is_held_against_whole_recipes_alone(part):
     assert "bare" not in without  # nor byol-predictor: parts of what they are made from
 
 
+def test_an_interval_that_excludes_zero_and_not_the_rope_is_said_to_lean(tmp_path):
+    arms = {name: all_heuristics()[name] for name in ("bare", "lejepa", "lejepa+predictor")}
+    arms |= {"byol": replace(all_heuristics()["byol"], level=64.6), "jepa": all_heuristics()["byol"]}
+    leaning = found(write_heuristics(tmp_path / "s", arms, noise=0.25))
+    pair = leaning.compare(*(recipe(leaning, name).cell for name in ("lejepa", "byol")), "lejepa", "byol")
+    assert pair.verdict == "leaning"
+    (part,) = heuristics.sections(leaning)
+    assert "is ahead of jepa (+" in paragraphs(part)[1]
+    assert " and probably ahead of byol (+" in paragraphs(part)[1]
+
+
 def test_a_bare_prediction_of_which_seeds_wait_says_nothing_yet(tmp_path):
     some = found(write_heuristics(tmp_path / "s", all_heuristics()))
     trials = some.sweep.trials
@@ -152,8 +164,36 @@ def test_the_matrix_ticks_what_is_on_with_its_setting(part):
     assert byol["stop-gradient"].text == "✓"
     assert byol["normalisation"].text == "✓ layer"
     assert byol["momentum schedule"].text == "✓ cosine"
+    assert row(part, "bare+variance_covariance")["variance + covariance"].text == "✓"
+    assert row(part, "vicreg-variance")["variance + covariance"].text == "✓ covariance"
     assert (byol["SIGReg"].raw, byol["SIGReg"].text) == (None, "–")
     assert row(part, "bare+negatives")["negatives"].text == "✓"
+
+
+def test_settings_that_differ_are_shown_as_different_in_table_figure_and_words(tmp_path):
+    terms = {"variance": 0.25, "covariance": 0.01}
+    arms = {
+        "bare": Switched(20.0, collapsed=(0, 1, 2)), "both": Switched(60.0, {"variance_covariance": terms}),
+        "stronger": Switched(60.0, {"variance_covariance": {**terms, "variance": 1.0}}),
+        "a": Switched(60.0, {"variance_covariance": {**terms, "variance": 0}}),
+        "b": Switched(60.0, {"variance_covariance": {**terms, "covariance": 0}}),
+        "slow": Switched(60.0, {**TEACHER, "ema_teacher": 0.996}), "fast": Switched(60.0, TEACHER),
+    }  # fmt: skip
+    (part,) = heuristics.sections(found(write_heuristics(tmp_path / "s", arms)))
+    shown = {name: row(part, name)["variance + covariance"].text for name in ("both", "stronger", "a", "b")}
+    assert shown == {
+        "both": "✓ covariance 0.01, variance 0.25", "stronger": "✓ covariance 0.01, variance 1", "a": "✓ covariance",
+        "b": "✓ variance",
+    }  # fmt: skip
+    (figure,) = (block for block in part.blocks if isinstance(block, Figure))
+    assert "EMA teacher a: 0.99, b: 0.996; variance + covariance a: " in figure.caption
+    assert "stronger (variance + covariance covariance 0.01, variance 1)" in figure.alt
+
+
+def test_what_an_arm_reaches_stands_before_its_switches(part):
+    columns = table(part).columns
+    first = min(columns.index(name) for name in recipes.SWITCHES.values() if name in columns)
+    assert {"verdict", "collapsed", "test linear-probe accuracy [95 % interval] (%)"} <= set(columns[:first])
 
 
 def test_the_matrix_counts_every_outcome_and_averages_over_no_hole(part):

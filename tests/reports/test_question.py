@@ -7,7 +7,7 @@ import pytest
 
 from reports import load
 from reports.evidence import study
-from reports.sections import card, gate, heuristics, question, recipes
+from reports.sections import card, gate, heuristics, question, recipes, scaling
 
 sys.path.insert(0, str(Path(__file__).parent))
 from encoders import Encoder, write_encoders
@@ -88,3 +88,30 @@ def test_slices_with_one_value_are_no_question(tmp_path: Path) -> None:
     assert found.focus is not None
     assert found.leads is not None
     assert found.leads.name == "lejepa"
+
+
+def test_of_several_lines_of_slices_the_least_certain_gives_the_strength(tmp_path: Path) -> None:
+    rest = ({"projector.dim": 64}, {"projector.dim": 256})
+    folder = slices_sweep(tmp_path / "s", rising(64), rest=rest, seeds=range(3))
+    found = Card(folder)
+    verdicts = [one.verdict for one in question._of_slices(found.study)]
+    doubt = ("decided", "equivalent", "leaning", "undecided")
+    assert found.strength == max(verdicts, key=doubt.index)
+    assert "exact slices (projector dim = " in found.note
+    assert all(text[0].isupper() for text in found.answer.split(". ") if text)
+
+
+def test_a_strength_that_is_of_one_contrast_names_it(tmp_path: Path) -> None:
+    from synthetic import quickstart_arms, write_sweep
+
+    found = Card(write_sweep(tmp_path / "s", quickstart_arms(), contrast=("lejepa", "vicreg")))
+    assert found.note.startswith("lejepa − vicreg: the interval of the difference ")
+
+
+def test_what_scale_brings_is_followed_by_the_contrast_that_the_strength_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "answer", lambda study: "Error falls.")
+    found = Card(Path(__file__).parents[2] / "docs" / "results" / "scaling")
+    contrast = "lejepa at the largest scale − simclr at the largest scale: "
+    assert found.answer.startswith(f"Error falls. {contrast}+1.1 [")
+    assert found.answer.endswith(f" points, {found.strength}.")
+    assert found.note.startswith(contrast)

@@ -1,5 +1,6 @@
 import pytest
 
+from reports import statistics as st
 from reports import wording
 
 
@@ -38,3 +39,18 @@ def test_names_lose_control_characters_and_keep_emoji():
 def test_short_names_are_cut_for_axes_and_never_hidden_from_legends():
     assert wording.short_name("x" * 50, 10) == "x" * 9 + "…"
     assert not wording.short_name("_arm").startswith("_")
+
+
+def test_how_two_stand_to_each_other_follows_from_the_verdict_and_the_side_of_its_difference():
+    known = [st.DECIDED, st.LEANING, st.EQUIVALENT, st.UNDECIDED]
+    assert [wording.relation(verdict, 2.0) for verdict in known] == [
+        "ahead of", "probably ahead of", "practically equal to", "not told apart from"
+    ]  # fmt: skip
+    assert [wording.relation(verdict, -2.0) for verdict in known[:2]] == ["behind", "probably behind"]
+    assert wording.relation(st.UNDECIDED, None) == "not comparable with"
+
+
+def test_a_count_has_its_nouns_own_plural():
+    assert wording.count(1, "study", "studies") == "1 study"
+    assert wording.count(2, "study", "studies") == "2 studies"
+    assert wording.count(1200, "trial") == "1,200 trials"
