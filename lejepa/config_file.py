@@ -94,7 +94,8 @@ def explain(wrong: ValidationError) -> str:
     """`key: what is wrong`, with a near key for one that is not known."""
     error = wrong.errors()[0]
     loc, says = [str(part) for part in error["loc"]], error["msg"].removeprefix("Value error, ")
-    says = f"{says[0].lower()}{says[1:]}"
+    if says.split()[0].istitle():  # a name, such as LiDAR, stays as it is
+        says = f"{says[0].lower()}{says[1:]}"
     if error["type"] == "extra_forbidden":
         part = TrainConfig() if len(loc) == 1 else getattr(TrainConfig(), loc[0])
         says = f"unknown key{nearest(loc[-1], list(type(part).model_fields))}"

@@ -172,6 +172,7 @@ def test_a_training_that_diverges_ends_with_one(here: Path, capsys: pytest.Captu
         ("method.lamb=2", "tiny.yaml: method.lamb: input should be less than or equal to 1"),
         ("encoder.drop_path=0.1", "tiny.yaml: encoder: small_resnet has no drop path"),
         ("method={name: vicreg, lamb: 1}", "tiny.yaml: method.lamb: unknown key of vicreg"),
+        ("probe.lidar=1", "tiny.yaml: probe.lidar: LiDAR compares views"),
         ("epochs.a=3", "tiny.yaml: epochs: input should be a valid integer"),
         ("epochs", "--set epochs: write a.b=c"),
         ("epochs=[", "--set epochs=[:1: not valid YAML: "),
