@@ -30,7 +30,10 @@ _SHOWN = ("train/loss", "val/")  # of an epoch's line; the rest is in metrics.js
 
 
 class Ended(Exception):
-    """A training that did not come to its end. code: 1 it had to stop, 2 the input is wrong, 130 interrupted."""
+    """A training that did not come to its end.
+
+    code: 1 it had to stop, or a score on test is missing; 2 the input is wrong; 130 interrupted.
+    """
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(code, message)

@@ -7,7 +7,6 @@ many named after their split). Data sets in torchvision's own layout: torchvisio
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from lejepa import atomic
 from lejepa.decoding import DECODING, DataError, Item
 
 _SPLIT_WORDS = {"train": "train", "training": "train", "test": "test"}
@@ -191,7 +191,4 @@ def _file_digest(path: Path, name: str) -> list[Any]:
 
 def _remember(note: Path, what: str) -> None:
     with suppress(OSError):  # a note is a matter of speed
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as file:
-            file.write(what)
-        Path(file.name).replace(note)
+        atomic.write(note, what.encode())
