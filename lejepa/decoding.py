@@ -67,6 +67,8 @@ def _open(item: Item, least: tuple[int, int]) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise Unreadable("floating-point pixels have no known range")
+    if image.mode == "I" and image.format == "TIFF":  # PPM's are of 16 bits in that mode, too
+        raise Unreadable("integer pixels of 32 bits or with a sign have no known range; 8 or 16 bits without one have")
     if image.mode.startswith("I"):  # 16 bits: Pillow would cut them off at 255, which leaves white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")

@@ -54,7 +54,7 @@ def test_grey_palette_and_transparency_become_rgb() -> None:
     assert np.array_equal(decode(encoded(clear, "PNG"), 20), np.asarray(landscape(20, 20)).transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_become_eight_and_not_white(kind: str) -> None:
     deep = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
     pixels = decode(encoded(Image.fromarray(deep), kind), 20)
@@ -64,6 +64,20 @@ def test_sixteen_bits_become_eight_and_not_white(kind: str) -> None:
 def test_floating_point_pixels_are_refused() -> None:
     with pytest.raises(Unreadable, match="no known range"):
         decode(encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), 8)
+
+
+@pytest.mark.parametrize("largest", [255, 65535, 2**31 - 1])
+def test_integers_of_32_bits_are_refused_whatever_their_values(largest: int) -> None:
+    deep = np.linspace(0, largest, 64).astype(np.int32).reshape(8, 8)
+    for reads in (check, lambda item: decode(item, 8)):
+        with pytest.raises(Unreadable, match=r"32 bits .* no known range"):
+            reads(encoded(Image.fromarray(deep), "TIFF"))
+
+
+def test_of_a_moving_image_the_first_picture_is_taken() -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ((250, 10, 10), (0, 0, 255)))
+    moving = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert decode(moving, 8)[:, 0, 0].tolist() == [250, 10, 10]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
