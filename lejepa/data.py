@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from lejepa import torchvision_sources
+from lejepa.class_folders import class_folder_source
 from lejepa.config import DataConfig, nearest
 from lejepa.decoding import DataError as DataError
 from lejepa.image_cache import Encoded, Mapped, Stored, stored
-from lejepa.image_sources import Source, class_folder_source, digest, files_under, parquet_source
+from lejepa.image_sources import Source, digest, files_under, parquet_source
 from lejepa.splits import PROTOCOL, rows_of
 
 _STATISTICS = 2048  # images that the channels' mean and deviation are taken from
@@ -65,6 +66,7 @@ class Dataset:
     fingerprint: str  # of the source, the side, what is left out, and the splits
     protocol: str  # in words: where val and test come from
     unreadable: tuple[str, ...] = ()  # images left out, by their names in the source
+    passed_over: tuple[str, ...] = ()  # what lies beside the images and is not read
 
     @property
     def channels(self) -> int:
@@ -86,17 +88,21 @@ class Dataset:
 def load(config: DataConfig) -> Dataset:
     """The data set of a config, decoded or checked on first use.
 
-    Raises DataError where it is missing, empty, cannot be cached, or where more than `unreadable` of it is broken.
+    Raises DataError where it is missing, empty, of one class or too many for its limit, cannot be cached, or more than
+    `unreadable` of it is broken.
     """
     side = config.stored or config.size
-    if config.name == "digits":
-        kept = _digits(side)
-    else:
-        kept = stored(_find(config), side, config.decode == "workers", config.unreadable)
+    source = None if config.name == "digits" else _find(config)
+    kept = stored(source, side, config.decode == "workers", config.unreadable) if source else _digits(side)
     splits, how = rows_of(kept.labels.numpy(), kept.split, config)
     for name, rows in splits.items():
         if len(rows) == 0:
             raise DataError(f"data set {config.name!r}: the {name} split is empty; it has {len(kept.labels)} images")
+    if len(of_train := kept.labels[splits["train"]].unique()) == 1:
+        raise DataError(
+            f"data set {config.name!r}: all {len(splits['train'])} training images have one label, "
+            f"{kept.classes[of_train.item()]!r}; expected are two classes or more"
+        )
     limit = how.get("train", config.limit)
     seen = [PROTOCOL, kept.content, config.size, side, config.val_fraction, limit, kept.unreadable]
     return Dataset(
@@ -105,6 +111,7 @@ def load(config: DataConfig) -> Dataset:
         fingerprint=digest(seen),
         protocol="; ".join([f"splits-{PROTOCOL}", *(f"{name}: {source}" for name, source in how.items())]),
         unreadable=kept.unreadable,
+        passed_over=source.passed_over if source else (),
     )
 
 

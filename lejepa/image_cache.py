@@ -183,6 +183,7 @@ def _build_once(entry: Path, source: Source, side: int, encoded: bool, share: fl
 
 
 def _build(folder: Path, source: Source, side: int, encoded: bool, share: float) -> None:
+    _name_what_is_passed_over(source)
     listing = source.open()
     _check_space(folder, source, listing, side, encoded)
     keep = _keep_encoded if encoded else lambda row: decode(row.item, side).tobytes()
@@ -212,6 +213,17 @@ def _build(folder: Path, source: Source, side: int, encoded: bool, share: float)
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def _name_what_is_passed_over(source: Source) -> None:
+    if source.passed_over:
+        first, count = ", ".join(source.passed_over[:5]), len(source.passed_over)
+        more = f", and {count - 5} more" if count > 5 else ""
+        print(
+            f"data set {source.name!r}: {count} passed over, by suffix or place: {first}{more}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _keep_encoded(row: Row) -> bytes:

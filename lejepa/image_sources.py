@@ -1,7 +1,7 @@
 """What lies under `data.root` → rows, one per image, before anything is decoded.
 
-Class folders (`<class>/*.png`, or `train/<class>/…`, `val/…`, `test/…`) and Hugging Face image Parquet (one file, or
-many named after their split). Data sets in torchvision's own layout: torchvision_sources.py.
+Here: Hugging Face image Parquet (one file, or many named after their split), and what all sources share. Class folders:
+class_folders.py. Data sets in torchvision's own layout: torchvision_sources.py.
 """
 
 import hashlib
@@ -18,9 +18,8 @@ from typing import Any, Literal, NamedTuple
 from lejepa import atomic
 from lejepa.decoding import DECODING, DataError, Item
 
-_SPLIT_WORDS = {"train": "train", "training": "train", "test": "test"}
-_SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+SPLIT_WORDS = {"train": "train", "training": "train", "test": "test"}
+SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
 
 
 class Row(NamedTuple):
@@ -45,6 +44,7 @@ class Source:
     content: str  # digest of the files, and of how they are decoded
     kind: Literal["files", "packed", "arrays"]  # images in files of their own, many to a file, or not encoded
     open: Callable[[], Listing]
+    passed_over: tuple[str, ...] = ()  # what lies there and is not read: files by their paths, folders in words
 
 
 def digest(value: object) -> str:
@@ -57,41 +57,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LEJEPA_CACHE") or f"{user}/lejepa").expanduser().absolute()
 
 
-# -- class folders and Parquet ----------------------------------------------------------------------------------------
+# -- files and Parquet ------------------------------------------------------------------------------------------------
 
 
 def files_under(folder: Path) -> list[str]:
-    """Paths below `folder`, sorted, with forward slashes. Links are followed, what begins with a dot is passed over."""
+    """Paths below `folder`, sorted, with forward slashes. Links are followed, what begins with a dot is passed over.
+
+    Raises DataError where links lead to a folder a second time, or back: images would count twice, or without end.
+    """
     found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = dict.fromkeys(map(str, folder.resolve().parents), str(folder))  # real path → where it was reached
+    for place, folders, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
+        if (first := seen.setdefault(os.path.realpath(place), place)) != place:
+            raise DataError(
+                f"{first} and {place} have images in common by a link, and they would count twice; remove it"
+            )
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = Path(place).relative_to(folder).as_posix()
         found += [name if inside == "." else f"{inside}/{name}" for name in files if not name.startswith(".")]
     return sorted(found)
 
 
+def _cannot_list(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
 def parquet_source(name: str, folder: Path, files: list[str]) -> Source:
     what, _ = content(folder, files)
     return Source(name, folder, what, "packed", lambda: _open_parquet(folder, files))
-
-
-def class_folder_source(name: str, folder: Path, files: list[str]) -> Source | None:
-    """None without images."""
-    images = [file for file in files if file.lower().endswith(_IMAGE_SUFFIXES)]
-    what, size = content(folder, images)
-    listing = lambda: Listing(_class_folder_rows(folder, images), len(images), size)  # noqa: E731
-    return Source(name, folder, what, "files", listing) if images else None
-
-
-def _class_folder_rows(folder: Path, files: list[str]) -> Iterator[Row]:
-    for file in files:
-        *parts, _ = file.split("/")
-        split = _SPLIT_WORDS.get(parts[0].lower()) if parts else None
-        names = parts[1:] if split else parts
-        if not names:
-            where = folder / file
-            raise DataError(f"{where}: an image outside a class folder; expected <class>/ or <split>/<class>/ above it")
-        yield Row(folder / file, names[0], split or "train", file)
 
 
 def _open_parquet(folder: Path, files: list[str]) -> Listing:
@@ -147,7 +140,7 @@ def _columns(schema: Any, path: Path) -> tuple[str, str]:
 
 def _split_of(file: str, folder: Path) -> str:
     words = file.lower().replace("/", "-").replace("_", "-").replace(".", "-").split("-")
-    found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     if len(found) > 1:
         raise DataError(f"{folder / file}: the name tells more than one split ({', '.join(sorted(found))})")
     return found.pop() if found else "train"

@@ -1,5 +1,6 @@
 """Data: splits are disjoint, stratified and fixed; sources agree; what cannot be read is named."""
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -175,9 +176,9 @@ def test_with_val_but_no_test_val_is_the_test(tmp_path: Path) -> None:
 def test_large_images_are_resized_and_cropped_to_the_middle(tmp_path: Path) -> None:
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 255
-    (tmp_path / "w" / "a").mkdir(parents=True)
-    for i in range(10):
-        Image.fromarray(wide).save(tmp_path / "w" / "a" / f"{i}.png")
+    for i in range(20):
+        (tmp_path / "w" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(wide).save(tmp_path / "w" / "ab"[i % 2] / f"{i}.png")
     images = load(DataConfig(name="w", root=tmp_path, size=10)).train.images
     assert images.shape[1:] == (3, 10, 10)
     assert images[:, :, :, 1:-1].min() > 200
@@ -273,6 +274,125 @@ def test_an_image_outside_a_class_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "pets" / "stray.png").write_bytes(png(1))
     with pytest.raises(DataError, match=r"stray\.png: an image outside a class folder"):
         load(DataConfig(name="pets", root=tmp_path))
+
+
+def test_a_link_that_leads_back_or_to_the_same_folder_again_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", range(20))
+    for link, target in (
+        ("pets/class0/up", ".."),
+        ("pets/class0/twin", "../class1"),
+        ("pets/zeta", "class2"),
+        ("pets/class0/far", tmp_path.parent),
+    ):
+        (tmp_path / link).symlink_to(target)
+        with pytest.raises(DataError, match=rf"{link}.* have images in common by a link, .*count twice"):
+            load(DataConfig(name="pets", root=tmp_path, size=8))
+        (tmp_path / link).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.png").write_bytes(png(50))
+    (tmp_path / "pets" / "class0" / "more").symlink_to(tmp_path / "elsewhere")
+    data = load(DataConfig(name="pets", root=tmp_path, size=8))
+    assert len(data.train) + len(data.val) + len(data.test) == 21
+
+
+def test_images_of_one_class_are_refused_with_what_lies_there(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets" / "train" / "images", range(30))
+    write_folder(tmp_path / "pets" / "test" / "images", range(30, 40))
+    says = r"one class only, train/images/; expected are .*<split>/<class>/.*\(class0, class1, class2\).*move them up"
+    with pytest.raises(DataError, match=says):
+        load(DataConfig(name="pets", root=tmp_path, size=8))
+    write_parquet(tmp_path / "table.parquet", range(0, 60, 3))
+    with pytest.raises(DataError, match=r"all 14 training images have one label, '0'; expected are two classes"):
+        load(DataConfig(name="table.parquet", root=tmp_path, size=8))
+
+
+def test_files_that_are_no_images_by_their_suffix_are_named_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "pets", range(30))
+    for name in ("README.md", "class0/a.heic", "class1/b.txt"):
+        (tmp_path / "pets" / name).write_bytes(b"not read")
+    for _ in range(2):
+        assert load(DataConfig(name="pets", root=tmp_path, size=8)).passed_over == (
+            "README.md", "class0/a.heic", "class1/b.txt",
+        )  # fmt: skip
+    said = capsys.readouterr().err
+    assert said == "data set 'pets': 3 passed over, by suffix or place: README.md, class0/a.heic, class1/b.txt\n"
+
+
+@pytest.mark.parametrize("split", ["", "train/", "test/"])
+def test_a_class_that_would_vanish_because_of_its_suffix_is_named(tmp_path: Path, split: str) -> None:
+    write_folder(tmp_path / "pets" / "train" if split else tmp_path / "pets", range(30))
+    lost = tmp_path / "pets" / f"{split}lost"
+    (lost / "deeper").mkdir(parents=True)
+    for name in ("1.heic", "2.HEIC", "deeper/3"):
+        (lost / name).touch()
+    says = rf"{split}lost: the class would be left out, as none of 3 files .*\.HEIC, \.heic, none; images are \.png, "
+    with pytest.raises(DataError, match=says):
+        load(DataConfig(name="pets", root=tmp_path, size=8))
+
+
+def test_beside_train_only_splits_are_read_and_the_rest_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "net" / "train", range(30))
+    write_folder(tmp_path / "net" / "val", range(30, 36))
+    before = load(DataConfig(name="net", root=tmp_path, size=8))
+    (tmp_path / "net" / "annotations" / "boxes").mkdir(parents=True)
+    (tmp_path / "net" / "annotations" / "boxes" / "1.xml").touch()
+    (tmp_path / "net" / "annotations" / "mask.png").write_bytes(png(1))
+    data = load(DataConfig(name="net", root=tmp_path, size=16))
+    assert data.classes == before.classes == ("class0", "class1", "class2")
+    assert len(data.train) == len(before.train)
+    assert capsys.readouterr().err.endswith("1 passed over, by suffix or place: annotations/ beside train/ (2 files)\n")
+
+
+def test_without_a_train_folder_classes_may_lie_beside_the_test_split(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pets", range(30))
+    write_folder(tmp_path / "pets" / "test", range(30, 36))
+    data = load(DataConfig(name="pets", root=tmp_path, size=8))
+    assert (data.classes, len(data.test)) == (("class0", "class1", "class2"), 6)
+
+
+def test_gif_is_read_from_folders_as_from_parquet(tmp_path: Path) -> None:
+    def gif(seed: int) -> bytes:
+        out = io.BytesIO()
+        Image.new("L", (8, 8), seed).save(out, "GIF")
+        return out.getvalue()
+
+    for seed in range(20):
+        target = tmp_path / "folder" / f"{seed % 2}" / f"{seed:02}.gif"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gif(seed))
+    rows = {"image": [{"bytes": gif(s)} for s in range(20)], "label": [s % 2 for s in range(20)]}
+    pq.write_table(pa.table(rows), tmp_path / "table.parquet")
+    for name in ("folder", "table.parquet"):
+        data = load(DataConfig(name=name, root=tmp_path, size=8))
+        values = [int(image.max()) for split in (data.train, data.val, data.test) for image in split.images]
+        assert sorted(values) == list(range(20))
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "pets", range(30))
+    real = os.scandir
+
+    def refused(place: str) -> object:  # what root, who may read everything, does not see
+        if Path(place).name == "class0":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(DataError, match=r"class0: cannot be read \(Permission denied\)"):
+        load(DataConfig(name="pets", root=tmp_path, size=8))
+
+
+def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:
+    """As Tiny ImageNet comes: `val/images/` is of all classes, told apart by a text file."""
+    write_folder(tmp_path / "tiny" / "train", range(30))
+    (tmp_path / "tiny" / "val" / "images").mkdir(parents=True)
+    (tmp_path / "tiny" / "val" / "images" / "1.png").write_bytes(png(1))
+    with pytest.raises(DataError, match=r"tiny: val/images: a class of which there are no training images"):
+        load(DataConfig(name="tiny", root=tmp_path, size=8))
 
 
 @pytest.mark.slow
