@@ -79,7 +79,7 @@ def plan(
 
             speed, measured = calibrate(spec, planned)
         else:
-            speed = costs.from_ledger(folder / spec.name / "ledger.db")
+            speed = costs.from_ledger(folder / spec.name / "ledger.db", spec)
         _print(planning.render(spec, planned, speed, measured, costs.disk(planned)))
     time = costs.time_of(spec, planned, speed) if speed else None
     images = costs.least_images(planned, images_per_epoch) if spec.budget and spec.budget.images else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness import kept
 from harness.budget import devices
-from harness.ledger import Ledger, LedgerError
+from harness.ledger import Ledger, LedgerError, canonical
 from harness.memory import sizes_of
 from harness.mockup import weightless
-from harness.pool import placement
+from harness.pool import placement, visible_gpus
 from harness.trials import code_hash
+from lejepa.config import WHERE, TrainConfig
 
 if TYPE_CHECKING:
     from harness.plan import CellPrice, Price
     from harness.spec import SweepSpec
-    from lejepa.config import TrainConfig
 
 _LEDGER_BYTES = 1700  # an epoch, with its share of all else: the most among the ledgers in docs/results
 _KEPT = 2  # checkpoints of a trial
@@ -45,7 +46,7 @@ class Time:
 
 def time_of(spec: SweepSpec, planned: Price, speed: Speed) -> Time | None:
     """None where the speed of a cell is not known."""
-    where, found = placement(spec), defaultdict[str, Counter[str]](Counter)
+    where, found, at_once = placement(spec), defaultdict[str, Counter[str]](Counter), side_by_side(spec)
     for cell in planned.cells:
         seconds = speed.seconds(cell)
         if seconds is None:
@@ -58,8 +59,8 @@ def time_of(spec: SweepSpec, planned: Price, speed: Speed) -> Time | None:
         return sum(devices(where.pools[name]) * seconds[what] for name, seconds in found.items())
 
     def on_the_clock(what: str) -> float:
-        pools = (seconds[what] / where.pools[name].max_concurrent for name, seconds in found.items())
-        return max(*pools, sum(seconds[what] for seconds in found.values()) / where.most)
+        pools = (seconds[what] / at_once[name] for name, seconds in found.items())
+        return max(*pools, sum(seconds[what] for seconds in found.values()) / min(where.most, sum(at_once.values())))
 
     return Time(
         on_devices("epochs"),
@@ -68,6 +69,15 @@ def time_of(spec: SweepSpec, planned: Price, speed: Speed) -> Time | None:
         on_the_clock("expected"),
         on_devices("least"),
     )
+
+
+def side_by_side(spec: SweepSpec) -> dict[str, int]:
+    """Pool → its trials at once: max_concurrent, or fewer where this machine runs them and has GPUs for fewer."""
+    gpus = visible_gpus() if spec.cluster.address == "local" else 0
+    return {
+        name: max(1, min(pool.max_concurrent, int(gpus / pool.gpus))) if pool.gpus and gpus else pool.max_concurrent
+        for name, pool in placement(spec).pools.items()
+    }
 
 
 def exceeded(spec: SweepSpec, planned: Price, time: Time | None, images: float | None) -> str:
@@ -98,26 +108,53 @@ def least_images(planned: Price, images: Callable[[TrainConfig], int]) -> float 
 
 
 def given(seconds: float) -> Speed:
-    return Speed(lambda cell: seconds, f"at {seconds:.2g} s an epoch")
+    return Speed(lambda cell: seconds, f"at {_short(seconds)} s an epoch")
 
 
-def from_ledger(path: Path) -> Speed | None:
-    """Mean seconds of each arm's epochs in an earlier ledger of the sweep, else of all; None where there is none."""
+def from_ledger(path: Path, spec: SweepSpec) -> Speed | None:
+    """Mean seconds of the epochs that an earlier ledger has of equal trainings; None where there is none of any.
+
+    Equal: all that decides how long an epoch takes, on a GPU or on as many threads. λ, rates and seeds do not.
+    """
     try:
         with Ledger.read(path) as ledger:
-            arms = {row.key: row.arm for row in ledger.assignments()}
-            timed = [(arms.get(row.key), row.timing["seconds"]) for row in ledger.epochs() if row.timing.get("seconds")]
+            told = {event.key: event.payload.get("info", {}) for event in ledger.events() if event.kind == "started"}
+            configs = {row.key: row.config for row in ledger.trials() if row.key in told}
+            timed = [(row.key, row.timing["seconds"]) for row in ledger.epochs() if row.timing.get("seconds")]
     except LedgerError:
         return None
-    if not timed:
+    kinds = dict[str, str]()
+    for key, raw in configs.items():
+        with suppress(ValueError, KeyError):  # of another version
+            device = told[key]["device"]
+            kinds[key] = _epoch(TrainConfig.model_validate(raw), None if device != "cpu" else told[key]["threads"])
+    seconds = defaultdict[str, list[float]](list)
+    for key, spent in timed:
+        if key in kinds:
+            seconds[kinds[key]].append(spent)
+    where = placement(spec)
+
+    def of(cell: CellPrice) -> float | None:
+        pool = where.pool_of(cell.config, cell.arm)
+        threads = None if pool.gpus else cell.config.threads or pool.cpus // pool.ranks
+        found = seconds.get(_epoch(cell.config, threads))
+        return sum(found) / len(found) if found else None
+
+    if not seconds:
         return None
-    means: dict[str | None, float] = {}
-    for arm in {arm for arm, _ in timed}:
-        mine = [seconds for other, seconds in timed if other == arm]
-        means[arm] = sum(mine) / len(mine)
-    overall = sum(seconds for _, seconds in timed) / len(timed)
-    source = f"at {overall:.2g} s an epoch, as in an earlier ledger of this sweep"
-    return Speed(lambda cell: means.get(cell.arm, overall), source)
+    every = [spent for found in seconds.values() for spent in found]
+    return Speed(of, f"at {_short(sum(every) / len(every))} s an epoch, as in an earlier ledger of this sweep")
+
+
+def _epoch(config: TrainConfig, threads: int | None) -> str:
+    """What decides how long an epoch takes. threads: of torch; None: on a GPU."""
+    data = config.data.model_dump(mode="json", exclude=WHERE["data"])
+    return canonical([step(config), data, config.probe.model_dump(mode="json"), threads])
+
+
+def _short(seconds: float) -> str:
+    """To two digits, and never as a power of ten."""
+    return f"{float(f'{seconds:.2g}'):,.15g}"
 
 
 # -- disk -------------------------------------------------------------------------------------------------------------
@@ -171,8 +208,11 @@ def _count(config: TrainConfig) -> tuple[int, int]:
 def shapes(planned: Price) -> Iterator[tuple[str, CellPrice]]:
     """Cells by what decides how long a step takes."""
     for cell in planned.cells:
-        config = cell.config
-        method = {key: value for key, value in config.method.model_dump().items() if not isinstance(value, float)}
-        parts = (method, config.encoder, config.projector, config.views, config.data.size)
-        rest = (config.batch_size, config.accumulate, config.precision, config.compile)
-        yield "\n".join(map(repr, (*parts, *rest))), cell
+        yield step(cell.config), cell
+
+
+def step(config: TrainConfig) -> str:
+    """What decides how long a step takes."""
+    method = {key: value for key, value in config.method.model_dump().items() if not isinstance(value, float)}
+    parts = (method, config.encoder, config.projector, config.views, config.data.size)
+    return "\n".join(map(repr, (*parts, config.batch_size, config.accumulate, config.precision, config.compile)))

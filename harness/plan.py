@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.costs import Speed, time_of
+from harness.costs import Speed, side_by_side, time_of
 from harness.ledger import canonical
-from harness.pool import placement
+from harness.pool import placement, visible_gpus
 from harness.search_config import Stopping
 from harness.spec import Cell, SweepSpec
 from harness.trials import TrialSpec, enumerate_trials
@@ -171,11 +171,15 @@ def _time(spec: SweepSpec, planned: Price, speed: Speed | None) -> str:
         return "time unknown: no earlier ledger; add --calibrate, or give --step-time SECONDS_PER_EPOCH"
     time = time_of(spec, planned, speed)
     if time is None:
-        return "time unknown here: give --step-time SECONDS_PER_EPOCH"
+        return "time unknown of some trainings: give --step-time SECONDS_PER_EPOCH, or try --calibrate"
     kind = "GPU" if any(pool.gpus for pool in placement(spec).pools.values()) else "CPU"
     most = "" if planned.exact else "at most "
     hours = f"{most}{_held(time.device_seconds, kind)} {speed.source}"
-    clock = f"{_span(time.wall_clock)} on the clock with {spec.pool.max_concurrent} at once"
+    pools = placement(spec).pools
+    at_once = min(spec.pool.max_concurrent, sum(side_by_side(spec).values()))
+    clock = f"{_span(time.wall_clock)} on the clock with {at_once} at once"
+    if any(pool.gpus for pool in pools.values()) and spec.cluster.address == "local" and not visible_gpus():
+        clock += ", where there are GPUs for so many"
     if spec.stopping is None:
         return f"{hours}; {clock}"
     expected = f"as stopping is expected to go {_held(time.expected_device_seconds, kind)}"

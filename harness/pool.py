@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.place import Condition, parse
@@ -69,6 +71,14 @@ def granted(config: TrainConfig, pool: Pool) -> TrainConfig:
         )
     device = ("cuda" if pool.gpus else "cpu") if config.device == "auto" else config.device
     return config.model_copy(update={"threads": config.threads or pool.cpus // pool.ranks, "device": device})
+
+
+def visible_gpus() -> int:
+    """GPUs of this machine, as its driver and CUDA_VISIBLE_DEVICES have them; torch need not be loaded."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return len([name for name in named.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 # -- what Ray is asked for --------------------------------------------------------------------------------------------

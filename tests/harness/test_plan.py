@@ -13,9 +13,10 @@ from harness import costs
 from harness.calibrate import calibrate
 from harness.costs import Speed, disk, exceeded, from_ledger, given, least_images, state_bytes, time_of
 from harness.ledger import Ledger
-from harness.plan import Price, expected_epochs, plan, render
+from harness.plan import Price, data_name, expected_epochs, plan, render
 from harness.search_config import Stopping
 from harness.spec import SweepSpec, load_sweep
+from harness.trials import enumerate_trials
 from lejepa.config import TrainConfig
 
 
@@ -114,19 +115,65 @@ def test_data_sets_are_told_apart_without_reading_them() -> None:
     assert planned.trials == 6
 
 
-def test_the_time_comes_from_an_earlier_ledger_of_the_sweep_arm_by_arm(tmp_path: Path) -> None:
-    assert from_ledger(tmp_path / "ledger.db") is None
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        for arm, seconds in (("quick", 2.0), ("slow", 4.0)):
-            ledger.add_trial(arm, {}, 0, 1, "d", "c")
-            ledger.assign(arm, {}, 0, 0, "evidence", arm)
-            ledger.add_epoch(arm, 1, {}, {"seconds": seconds})
-    sweep = spec(arms={name: {"base": {"method": {"lamb": i / 10}}} for i, name in enumerate(("quick", "slow", "new"))})
-    planned = plan(sweep)
-    assert (speed := from_ledger(tmp_path / "ledger.db"))
-    assert [speed.seconds(cell) for cell in planned.cells] == [2.0, 4.0, 3.0]
-    assert (time := time_of(sweep, planned, speed))
-    assert (time.device_seconds, time.wall_clock) == (3 * 10 * 9.0, 3 * 10 * 9.0 / 2)
+def trained(path: Path, sweep: SweepSpec, seconds: float) -> None:
+    """An earlier ledger that has the sweep's trials, each with an epoch of so many seconds, twice that if wide."""
+    with Ledger(path) as ledger:
+        for number, trial in enumerate(enumerate_trials(sweep, data_name)):
+            ledger.add_trial(trial.key, trial.config.model_dump(mode="json"), trial.config.seed, 1, "d", "c")
+            ledger.assign(trial.arm, {}, 0, number, "evidence", trial.key)
+            ledger.add_event("started", trial.key, attempt=1, info={"device": "cpu", "threads": 1})
+            wide = trial.config.encoder.width is not None
+            ledger.add_epoch(trial.key, 1, {}, {"seconds": 2 * seconds if wide else seconds})
+
+
+def test_the_time_comes_from_equal_trainings_in_an_earlier_ledger_of_the_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    wide = {"base": {"encoder": {"width": 64}}}
+    sweep = spec(arms={"narrow": {}, "wide": wide})
+    assert from_ledger(path, sweep) is None
+    trained(path, sweep, 2.0)
+    other = spec(arms={"λ": {"base": {"method": {"lamb": 0.2}, "optimizer": {"lr": 0.1}}}, "wide": wide})
+    assert (speed := from_ledger(path, other))
+    assert [speed.seconds(cell) for cell in plan(other).cells] == [2.0, 4.0]
+    assert (time := time_of(other, plan(other), speed))
+    assert (time.device_seconds, time.wall_clock) == (3 * 10 * 6.0, 3 * 10 * 6.0 / 2)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"base.encoder.width": 256}, {"base.data.size": 16}, {"base.data.limit": 100}, {"base.views.local_views": 8},
+        {"base.probe.finetune": 3}, {"base.precision": "bf16"}, {"pool.gpus": 1}, {"pool.cpus": 2},
+    ],
+)  # fmt: skip
+def test_the_time_of_other_trainings_is_not_taken_for_theirs(changed: dict[str, Any], tmp_path: Path) -> None:
+    sweep = spec()
+    trained(tmp_path / "ledger.db", sweep, 2.0)
+    part, *path = next(iter(changed)).split(".")
+    value: Any = next(iter(changed.values()))
+    for key in reversed(path):
+        value = {key: value}
+    other = spec(**({"pool": {"max_concurrent": 2} | value} if part == "pool" else {"base": {"epochs": 10} | value}))
+    assert (speed := from_ledger(tmp_path / "ledger.db", other))
+    assert [speed.seconds(cell) for cell in plan(other).cells] == [None]
+    assert "time unknown of some trainings" in text(other, plan(other), speed)
+
+
+def test_seconds_are_never_said_as_powers_of_ten() -> None:
+    assert [given(seconds).source for seconds in (0.043, 100.0, 86_400.0)] == [
+        "at 0.043 s an epoch", "at 100 s an epoch", "at 86,000 s an epoch",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("visible", "at_once"), [("0,1,2,3,4,5,6,7", 8), ("0", 1), ("", 16)])
+def test_a_machine_with_fewer_gpus_than_places_has_so_many_trials_at_once(
+    visible: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    sweep = spec(pool={"gpus": 1, "cpus": 1, "max_concurrent": 16})
+    shown = text(sweep, plan(sweep), given(60.0))
+    assert f"with {at_once} at once" in shown
+    assert ("where there are GPUs for so many" in shown) == (visible == "")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +304,7 @@ def test_the_time_on_gpus_that_are_not_here_is_unknown(monkeypatch: pytest.Monke
     sweep = spec(pool={"gpus": 1, "max_concurrent": 1})
     speed, said = calibrate(sweep, planned := plan(sweep))
     assert "time unknown here, as its pool has GPUs" in said[0]
-    assert "time unknown here: give --step-time" in text(sweep, planned, speed)
+    assert "time unknown of some trainings: give --step-time" in text(sweep, planned, speed)
 
 
 def test_the_table_shows_what_a_sweep_costs_and_says_unknown_where_it_is() -> None:
