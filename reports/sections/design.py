@@ -70,10 +70,10 @@ def _roles(study: Study) -> Table:
     rows.append(("Practical equivalence (ROPE)", f"±{study.rope:g} {unit}".strip()))
     declared = bool(spec.get("contrast"))
     asked = f"{name_text(study.asked[0])} − {name_text(study.asked[1])}" if study.asked else "best cell − second best"
-    asked = study.focus.text if study.focus else asked
     how = "declared" if declared else "not declared: taken by default"
+    contrast = f"{study.focus.text}, on which the strength rests" if study.focus else f"{asked} ({how})"
     together = "none: the cells of the paper's table decide together" if study.together else ""
-    rows.append(("Primary contrast", together or f"{asked} ({how})"))
+    rows.append(("Primary contrast", together or contrast))
     return Table("design", "Roles and rules of the sweep.", ["what", "how"],
                  [[Value(what, what, strong=True), plain(how)] for what, how in rows])  # fmt: skip
 

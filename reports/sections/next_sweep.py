@@ -13,7 +13,7 @@ from reports.evidence import FLOOR_METHODS, Cell, Contrast, Study
 from reports.load import EVIDENCE
 from reports.sections.gate import Check, failures
 from reports.sections.reproduce import folder_text
-from reports.wording import count, duration, listing
+from reports.wording import count, duration, listing, name_text
 
 SPREAD = 3  # pairs that show how much seeds differ, roughly
 SHOWN = 5  # pairs that are proposed where fewer than that are there
@@ -91,7 +91,9 @@ def more_seeds(study: Study, seeds: int, why: str, cells: Sequence[Cell] | None 
 
 def only(study: Study, cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     """What a sweep of these cells trains, floors of their encoders among it, and the overrides that leave the others
-    out; every cell and none where a grid cannot say them."""
+    out; every cell and none where overrides cannot say them."""
+    if not all(_sayable(arm.name) for arm in study.arms):
+        return study.cells, []
     encoders = {cell.encoder for cell in cells}
     floors = {arm.name for arm in study.arms if arm.is_floor and arm.encoder in encoders}
     kept: list[Cell] = []
@@ -122,6 +124,11 @@ def only(study: Study, cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     if not {*(study.sweep.spec.get("contrast") or ())} <= names:
         unused.append("contrast")
     return kept, [*gone, *(f"{key}=null" for key in unused), *_sets(study, changed)]
+
+
+def _sayable(arm: str) -> bool:
+    """Whether `--set arms.NAME…` can be printed as it is, and names that arm."""
+    return name_text(arm) == arm and "=" not in arm and all(arm.split("."))
 
 
 def other_values(study: Study, suffix: str, values: Values) -> str:
@@ -224,11 +231,7 @@ def _priced(study: Study, cells: Sequence[Cell], seeds: Sequence[int]) -> Price:
 def _kept(cost: Price) -> str:
     if not cost.there:
         return ""
-    again = (
-        f"; {cost.stopped} of these are searches that were stopped early, which is never taken over"
-        if cost.stopped
-        else ""
-    )
+    again = f", {cost.stopped} of them searches that were stopped early and are begun anew" if cost.stopped else ""
     return (
         f"{again}; the {cost.there:,} that are there are taken over if trainer code, torch version, kind of device and "
         "threads are the same, else trained again"

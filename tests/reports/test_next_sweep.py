@@ -133,3 +133,13 @@ def test_the_forecast_holds_on_data_that_are_as_they_seem():
     draws = rng.normal(differences.mean(), differences.std(ddof=1), (200, needed))
     settled = np.mean([st.verdict(st.mean_interval(draw), 1.0) in (st.DECIDED, st.EQUIVALENT) for draw in draws])
     assert abs(settled - 0.8) < 3 * math.sqrt(0.16 / 200)
+
+
+@pytest.mark.parametrize("odd", ["a=b", "a..b", "line\u202eover"])
+def test_arms_that_no_override_can_name_are_not_left_out(tmp_path, odd):
+    methods = {"lejepa": "lejepa", "vicreg": "vicreg", odd: "simclr"}
+    arms = {name: SyntheticArm(flat(60.0), method) for name, method in methods.items()}
+    found = focused(write_sweep(tmp_path / "s", arms, contrast=PAIR))
+    command, why = next_sweep.more_seeds(found, 5, "More seeds", found.primary and [found.primary.a, found.primary.b])
+    assert "=null" not in command
+    assert ": 6 trials, about" in why
