@@ -27,12 +27,12 @@ from reports.sections.factor import (
     tally,
     y_label,
 )
-from reports.sections.step_cost import Cost
+from reports.sections.step_cost import Cost, geometric
+from reports.spoken import spoken
 from reports.wording import (
     amount,
     difference_unit,
     factor_text,
-    minus,
     name_text,
     unit,
     value_text,
@@ -72,12 +72,12 @@ def _section(study: Study, arm: Arm, rank: int) -> Section:
 
 def _accuracy(study: Study, arm: Arm, slug: str) -> Figure:
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} against the number of slices M"
-    said = [f"{cell.text}: {amount(cell.judged.mean(), study.judge)}" for cell in arm.cells[:16] if len(cell.finished)]
+    said = [f"{cell.text}: {amount(cell.judged.mean(), study.judge)}" for cell in arm.cells if len(cell.finished)]
     text = figures.Text(
         slug,
         f"{what} in {name_text(arm.name)}, {seeds_text(arm.cells)}; dots are seeds, bars 95 % intervals; the ringed "
         f"point was selected {study.selected_on}.{_apart(arm)}{_shown(arm)}",
-        f"{what}. {'; '.join(said)}.", raw_frame(study, arm.cells), wide=True,
+        f"{what}. {spoken(said)}.", raw_frame(study, arm.cells), wide=True,
     )  # fmt: skip
     return figures.curve(
         text, series(study, arm, SLICES)[:_MOST_LINES], _X, y_label(study), log=True,
@@ -121,14 +121,14 @@ def _cost_figure(study: Study, arm: Arm, cost: Cost, slug: str) -> Figure:
         [cell.finished[["key", "arm", "seed"]].assign(**{SLICES: cell.values[SLICES], f"{of} ({cost.unit})":
          cost.of(cell).reindex(cell.finished["seed"]).to_numpy()}) for cell in arm.cells], ignore_index=True,
     )  # fmt: skip
-    means = [(cell.text, cost.of(cell).mean()) for cell in arm.cells[:16] if len(cost.of(cell))]
-    said = "; ".join(f"{text}: {three(mean)} {cost.unit}" for text, mean in means)
+    means = [(cell.text, geometric(cost.of(cell))) for cell in arm.cells]
+    said = spoken([f"{text}: {three(mean.mean)} {cost.unit}" for text, mean in means if mean is not None])
     middle = "median of the epochs, the first of three or more left out"
     how = "the highest of all epochs" if cost.unit == "MB" else middle
     text = figures.Text(
         f"{slug}-{'memory' if cost.unit == 'MB' else 'time'}",
-        f"{what} in {name_text(arm.name)}, {how}, {seeds_text(arm.cells)}; bars 95 % intervals.{_beside(study)}",
-        f"{what}. {said}.", frame,
+        f"{what} in {name_text(arm.name)}, {how}, {seeds_text(arm.cells)}; bars 95 % intervals by "
+        f"logarithms, cut at the panel's edge.{_beside(study)}", f"{what}. {said}.", frame,
     )  # fmt: skip
     return figures.curve(
         text, _points(study, arm, cost.of, cost.estimate), _X, f"{of} ({cost.unit})", log=True, infinity=EXACT
@@ -176,10 +176,10 @@ def _last_estimate(cell: Cell, name: str) -> st.Estimate | None:
 def _sketch_text(study: Study, arm: Arm, name: str, slug: str, what: str, how: str) -> figures.Text:
     names = ["key", "arm", *study.sweep.factors, "seed", name]
     frame = pd.concat([cell.finished.reindex(columns=names) for cell in arm.cells], ignore_index=True)
-    means = [(cell.text, _last(cell, name).mean()) for cell in arm.cells[:16] if len(_last(cell, name))]
+    means = [(cell.text, _last(cell, name).mean()) for cell in arm.cells if len(_last(cell, name))]
     return figures.Text(
         slug, f"{what}{how}, on the projections of the last epoch in {name_text(arm.name)}, {seeds_text(arm.cells)}; "
-        "dots are seeds.", f"{what}. {'; '.join(f'{text}: {three(mean)}' for text, mean in means)}.", frame,
+        "dots are seeds.", f"{what}. {spoken([f'{text}: {three(mean)}' for text, mean in means])}.", frame,
     )  # fmt: skip
 
 
@@ -241,28 +241,31 @@ def _cost_table(study: Study, arm: Arm, found: list[Finding], time: Cost, memory
     rows = [
         [
             *_head(one, cell, others), plain(len(cell.finished)), _shown_estimate(time.estimate(cell), cell),
-            _shown_estimate(None if cell is one.largest else time.ratio(cell, one.largest), cell, 2),
-            _shown_mean(memory.of(cell), cell),
-            _shown_mean(_ratios(memory, cell, one.largest), cell),
+            _shown_estimate(None if cell is one.largest else time.ratio(cell, one.largest), cell),
+            _shown_center(geometric(memory.of(cell)), cell),
+            _shown_center(None if cell is one.largest else memory.ratio(cell, one.largest), cell),
             _shown_mean(_last(cell, VARIANCE), cell), _shown_mean(_last(cell, COSINE), cell),
         ]
         for one in found for cell in one.cells
     ]  # fmt: skip
     caption = f"What slices cost and what they estimate in {name_text(arm.name)}; ratios are paired by seed."
+    caption += " Times, memory and ratios are geometric means, their intervals those of logarithms."
     return Table(f"{slug}-cost", caption, columns, rows, provenance=True)
 
 
-def _ratios(cost: Cost, cell: Cell, largest: Cell) -> pd.Series:
-    return pd.Series(dtype=float) if cell is largest else (cost.of(cell) / cost.of(largest)).dropna()
-
-
-def _shown_estimate(estimate: st.Estimate | None, cell: Cell, digits: int = 1) -> Value:
+def _shown_estimate(estimate: st.Estimate | None, cell: Cell) -> Value:
     if estimate is None:
         return Value(None, "—", tone="muted")
-    shown = f"{estimate.mean:.{digits}f}"
+    shown = three(estimate.mean)
     if estimate.low is not None and estimate.high is not None:
-        shown += f" [{minus(f'{estimate.low:.{digits}f}')}, {estimate.high:.{digits}f}]"
+        shown += f" [{three(estimate.low)}, {three(estimate.high)}]"
     return Value(estimate.mean, shown, cell.keys)
+
+
+def _shown_center(estimate: st.Estimate | None, cell: Cell) -> Value:
+    if estimate is None:
+        return Value(None, "—", tone="muted")
+    return Value(estimate.mean, three(estimate.mean), cell.keys)
 
 
 def _shown_mean(values: pd.Series, cell: Cell) -> Value:

@@ -1,7 +1,11 @@
-"""What a training step of a cell costs: time and memory, per seed, from the timings of its epochs."""
+"""What a training step of a cell costs: time and memory, per seed, from the timings of its epochs.
+
+Costs are positive and vary by ratios: their means are geometric, and their intervals those of logarithms.
+"""
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from reports import statistics as st
@@ -24,7 +28,7 @@ class Cost:
 
     def estimate(self, cell: Cell) -> st.Estimate | None:
         values = self.of(cell)
-        return st.mean_interval(values.to_numpy()) if cell.complete and len(values) == cell.planned else None
+        return geometric(values) if cell.complete and len(values) == cell.planned else None
 
     def ratio(self, cell: Cell, other: Cell) -> st.Estimate | None:
         """cell / other, paired by seed; None unless both are complete and share seeds."""
@@ -32,11 +36,20 @@ class Cost:
         shared = a.index.intersection(b.index)
         if not (cell.complete and other.complete and len(shared)):
             return None
-        return st.mean_interval((a.loc[shared] / b.loc[shared]).to_numpy())
+        return geometric(a.loc[shared] / b.loc[shared])
 
     @property
     def known(self) -> bool:
         return any(len(values) for values in self.values.values())
+
+
+def geometric(values: pd.Series) -> st.Estimate | None:
+    """Geometric mean of positive values and its 95 % interval, which is positive, too; None where one is not."""
+    if not len(values) or not (values > 0).all():
+        return None
+    logs = st.mean_interval(np.log(values.to_numpy(dtype=float)))
+    low, high = (None if bound is None else float(np.exp(bound)) for bound in (logs.low, logs.high))
+    return st.Estimate(float(np.exp(logs.mean)), low, high, logs.n, f"{logs.how} of logarithms")
 
 
 def time(study: Study, cells: list[Cell]) -> Cost:

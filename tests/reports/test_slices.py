@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -146,6 +147,16 @@ def test_time_is_that_of_an_epoch_where_steps_were_not_timed(tmp_path):
     assert "is not shown to save time (0.4 → 0.4 s per epoch)" in said
 
 
+def test_times_and_ratios_have_intervals_that_are_positive():
+    logs = np.log([50.0, 50.0, 400.0])  # ms; as they are, Student's t would reach from −335 to 669
+    half = 4.302652729911275 * logs.std(ddof=1) / math.sqrt(3)  # of Student's t at 2 degrees of freedom
+    found = step_cost.geometric(pd.Series([50.0, 50.0, 400.0]))
+    assert [found.low, found.mean, found.high] == pytest.approx(np.exp(logs.mean() + half * np.arange(-1, 2)))
+    inverse = step_cost.geometric(1 / pd.Series([50.0, 50.0, 400.0]))
+    assert (inverse.low, inverse.high) == pytest.approx((1 / found.high, 1 / found.low))  # either way round
+    assert step_cost.geometric(pd.Series([0.0, 1.0])) is None
+
+
 # -- the section ------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +181,7 @@ def test_exact_stands_at_the_right_end_of_the_axis(section):
 def test_step_time_leaves_out_the_first_epoch_and_ratios_are_paired(section):
     frame = table(section, "slices-0-cost")
     assert frame["time of a step (ms) [95 % interval]"].tolist() == pytest.approx(
-        [STEP[m] + 0.1 * np.mean(range(6)) for m in MS]
+        [np.prod([STEP[m] + 0.1 * seed for seed in range(6)]) ** (1 / 6) for m in MS]
     )
     assert frame["times that of the most slices [95 % interval]"][0] == pytest.approx(0.5, abs=0.01)
     assert (frame["peak memory (MB)"] == 503).all()  # the most of the epochs
