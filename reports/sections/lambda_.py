@@ -24,6 +24,7 @@ from reports.sections.factor import (
     y_label,
 )
 from reports.sections.losses import losses
+from reports.spoken import spoken
 from reports.wording import amount, difference_unit, listing, name_text, number, with_interval
 
 PAPER_DEFAULT = 0.05  # LeJEPA §6.1, at 8 views
@@ -45,6 +46,11 @@ class Plateau:
     @property
     def decades(self) -> float:
         return math.log10(self.high / self.low)
+
+    @property
+    def edges(self) -> list[str]:
+        """The ends of what was tried that belong to it."""
+        return [word for word, is_open in (("smallest", self.open_below), ("largest", self.open_above)) if is_open]
 
     @property
     def width_text(self) -> str:
@@ -116,18 +122,19 @@ def answer(study: Study, arm: Arm) -> str:
     if chosen is None or not chosen.complete:
         return "No answer yet: no λ has finished on all its seeds."
     default = f"λ = {number(chosen.values[LAMBDA])}"
-    rest = [text for text, cells in lines(arm, LAMBDA) if text and any(cell is chosen for cell in cells)]
-    where = f" at {rest[0]}" if rest else ""
+    where = _where(arm)
     if flat is None:
         why = "one seed has no standard error" if len(chosen.finished) < 2 else "λ = 0 was best, where nothing is tuned"
         why = "what collapsed has no rank" if _lost(chosen) else why
         head = f"Take {default}{where}, best {study.selected_on}; how far around it is as good is not known ({why})"
     elif flat.cells == 1:
-        head = f"Take {default}{where}: no neighbouring λ tried is within one standard error {study.selected_on}"
+        beyond = f", the {flat.edges[0]} λ tried: the best may lie beyond" if flat.edges else ""
+        head = (
+            f"Take {default}{where}{beyond}: no neighbouring λ tried is within one standard error {study.selected_on}"
+        )
     else:
-        edges = [word for word, is_open in (("smallest", flat.open_below), ("largest", flat.open_above)) if is_open]
-        belong = "belongs" if len(edges) == 1 else "belong"
-        beyond = f", and maybe beyond, since the {listing(edges)} λ tried {belong} to it" if edges else ""
+        belong = "belongs" if len(flat.edges) == 1 else "belong"
+        beyond = f", and maybe beyond, since the {listing(flat.edges)} λ tried {belong} to it" if flat.edges else ""
         head = (
             f"Any λ from {number(flat.low)} to {number(flat.high)} ({flat.width_text}) is as good as the best{where}, "
             f"within one standard error {study.selected_on}{beyond}; take {default}"
@@ -189,15 +196,16 @@ def _collapsed(cell: Cell) -> str:
 def _curve(study: Study, arm: Arm, slug: str) -> Figure:
     flat = plateau(arm)
     shaded = (
-        f"The shaded band holds the λ within one standard error of the best {study.selected_on}." if flat
+        f"The shaded band holds the λ within one standard error of the best {study.selected_on}{_where(arm)}." if flat
         else "No plateau is shaded: one seed has no standard error."
     )  # fmt: skip
+    zero = any(cell.values[LAMBDA] == 0 for cell in arm.cells)
+    apart = " λ = 0 stands apart: it has no logarithm." if zero else ""
     what = f"{study.judge_text[0].upper()}{study.judge_text[1:]} against λ"
     text = figures.Text(
         slug,
         f"{what} for {name_text(arm.name)}, {seeds_text(arm.cells)}. Dots are seeds, bars 95 % intervals, red crosses "
-        f"collapsed or diverged trials; the ringed point was selected {study.selected_on}. {shaded} λ = 0 stands "
-        "apart: it has no logarithm.",
+        f"collapsed or diverged trials; the ringed point was selected {study.selected_on}. {shaded}{apart}",
         _alt(study, arm, what, flat), raw_frame(study, arm.cells), wide=True,
     )  # fmt: skip
     return figures.curve(
@@ -228,14 +236,14 @@ def _plateaus(study: Study, arm: Arm, slug: str) -> Table:
     points = f" ({difference_unit(study.judge)})" if difference_unit(study.judge) else ""
     several = len(lines(arm, LAMBDA)) > 1
     columns = [
-        *(["line"] if several else []), "n (seeds)", "best λ", "plateau from", "to", "width (decades)", "0.005·V",
+        *(["line"] if several else []), "n (seeds)", "best λ tried", "plateau from", "to", "width (decades)", "0.005·V",
         *(f"loss if ten times {word}{points} [95 % interval]" for word, _ in _WAYS),
     ]  # fmt: skip
     rows = [_plateau_row(study, arm, text, cells, several) for text, cells in lines(arm, LAMBDA)]
     caption = (
         f"Plateau over λ in {name_text(arm.name)}, {seeds_text(arm.cells)}: the tried λ within one standard error of "
-        f"the best {study.selected_on}; ≥ where it reaches the end of what was tried. Losses are paired by seed, on "
-        f"{study.judge_text}."
+        f"the best, by the means of {study.selecting_text}; ≥ where it reaches the end of what was tried. Losses are "
+        f"paired by seed, on {study.judge_text}."
     )
     return Table(f"{slug}-plateau", caption, columns, rows, provenance=True)
 
@@ -254,10 +262,22 @@ def _plateau_row(study: Study, arm: Arm, text: str, cells: list[Cell], several: 
         span = [plain(flat.low, number(flat.low)), plain(flat.high, number(flat.high)), width]
     views = PER_VIEW * views_of(study, best)
     return [
-        *head, plain(len(best.finished)), Value(best.values[LAMBDA], number(best.values[LAMBDA]), best.keys), *span,
+        *head, plain(len(best.finished)), _best_value(cells, best), *span,
         plain(views, number(views)) if views else nothing,
         *(_price_value(study, cells, best, sign) for _, sign in _WAYS),
     ]  # fmt: skip
+
+
+def _best_value(line: Sequence[Cell], best: Cell) -> Value:
+    """With a word where it is an end of what was tried, λ = 0 aside."""
+    ladder = [cell.values[LAMBDA] for cell in line if cell.complete and cell.values[LAMBDA] > 0]
+    value = best.values[LAMBDA]
+    ends = (
+        []
+        if len(ladder) < 2
+        else [word for word, end in (("smallest", ladder[0]), ("largest", ladder[-1])) if end == value]
+    )
+    return Value(value, number(value) + "".join(f" ({word} tried)" for word in ends), best.keys)
 
 
 def _price_value(study: Study, line: Sequence[Cell], best: Cell, sign: int) -> Value:
@@ -273,10 +293,13 @@ def _price_value(study: Study, line: Sequence[Cell], best: Cell, sign: int) -> V
 
 
 def _alt(study: Study, arm: Arm, what: str, flat: Plateau | None) -> str:
-    said = [
-        f"λ {number(c.values[LAMBDA])}: {amount(c.judged.mean(), study.judge)}"
-        for c in arm.cells[:14]
-        if len(c.finished)
-    ]
-    shaded = f" Shaded from {number(flat.low)} to {number(flat.high)}." if flat else ""
-    return f"{what}. " + "; ".join(said) + "." + shaded
+    said = [f"{cell.text}: {amount(cell.judged.mean(), study.judge)}" for cell in arm.cells if len(cell.finished)]
+    span = "" if flat is None else number(flat.low) + (f" to {number(flat.high)}" if flat.cells > 1 else "")
+    return f"{what}. {spoken(said)}." + (f" Shaded{_where(arm)}: λ {span}." if span else "")
+
+
+def _where(arm: Arm) -> str:
+    """The line of the selected cell, where there are several: ` at V = 8`."""
+    chosen = arm.selected
+    rest = [text for text, cells in lines(arm, LAMBDA) if text and any(cell is chosen for cell in cells)]
+    return f" at {rest[0]}" if rest else ""

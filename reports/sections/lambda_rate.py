@@ -11,6 +11,7 @@ from reports.content import Block, Figure, Heading, Prose, Table, Value, plain
 from reports.evidence import Arm, Study
 from reports.interaction import Best, Slope, Try, best_of_each, slope
 from reports.sections.factor import LAMBDA, line_of
+from reports.spoken import spoken
 from reports.wording import amount, cell_text, count, listing, metric_text, minus, name_text, number, unit
 
 RATE = "optimizer.lr"
@@ -146,7 +147,7 @@ def _text(study: Study, arm: Arm, found: Tried, best: list[Best], slug: str) -> 
             f"best rate of each λ with its 95 % interval ({best[0].how})"
         )
     what = f"{metric_text(study.metric)} over λ and the learning rate"
-    said = "; ".join(f"λ {number(b.x)}: best at {b.y:.2g}" for b in best[:14])
+    said = spoken([f"λ {number(b.x)}: best at {b.y:.2g}" for b in best])
     metrics = [study.metric] if study.metric in found.rows else []
     data = found.rows[["key", "arm", "λ", "lr", "round", "seed", "state", "outcome", *metrics]]
     data = data.rename(columns={"λ": LAMBDA, "lr": RATE, "round": found.round})

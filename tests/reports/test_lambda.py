@@ -15,6 +15,7 @@ from reports.evidence import study
 from reports.interaction import best_of_each, slope
 from reports.sections import diagnostics, lambda_, lambda_labelfree, lambda_rate
 from reports.sections.losses import sigreg_bounds
+from reports.spoken import spoken
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import SyntheticArm, config_of, flat, hill, lambda_cells, quickstart_arms, write_run, write_sweep
@@ -111,9 +112,17 @@ def test_every_number_of_views_has_its_own_plateau_and_its_own_mark(tmp_path):
     arms = {"lejepa": SyntheticArm(truth, cells=cells, noise=0.05)}
     found = section(write_sweep(tmp_path / "s", arms))
     frame = table(found, "lambda-0-plateau").frame()
-    assert frame["best λ"].tolist() == [0.01, 0.02, 0.05]
+    assert frame["best λ tried"].tolist() == [0.01, 0.02, 0.05]
     figure = next(block for block in found.blocks if isinstance(block, Figure))
     assert "0.005·V = 0.03 (V = 6)" in figure.svg  # 4 global and the 2 local views of the base
+    told = [f"λ = {lamb:g}, views.global_views = {v}: " for lamb in (0.005, 0.01, 0.02, 0.05) for v in (2, 4, 8)]
+    assert all(figure.alt.count(one) == 1 for one in told)
+    assert [row[2].text for row in table(found, "lambda-0-plateau").rows] == ["0.01", "0.02", "0.05 (largest tried)"]
+
+
+def test_words_for_a_figure_say_how_many_points_they_leave_out():
+    assert spoken(["a", "b"]) == "a; b"
+    assert spoken([str(n) for n in range(70)]).endswith("58; 59; and 10 more, which the data has")
 
 
 def test_a_smaller_metric_gives_a_positive_price(tmp_path):
