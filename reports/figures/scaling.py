@@ -18,6 +18,7 @@ from reports.wording import short_name
 
 _TITLE = 50  # letters in a line over a panel
 _DASHES: tuple[int, tuple[float, ...]] = (0, (4, 2.5))
+_DOTS: tuple[int, tuple[float, ...]] = (0, (1, 1.6))
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Ladder:
     points: Sequence[Scaled]
     law: LawLine | None  # inside what was measured
     beyond: LawLine | None  # and outside
+    local: Sequence[LawLine] = ()  # where no law stands, the local exponents
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def _draw(axes: Axes, ladder: Ladder) -> None:
         _line(axes, ladder.law, colour, "-", 0.2)
     if ladder.beyond is not None:
         _line(axes, ladder.beyond, colour, _DASHES, 0.08)
+    for part in ladder.local:
+        _line(axes, part, colour, _DOTS, 0.0)
 
 
 def _heights(axes: Axes, panels: Sequence[ScalePanel]) -> None:
@@ -133,4 +137,6 @@ def _legend(places: Sequence[Axes], panels: Sequence[ScalePanel]) -> None:
         places[0].plot([], [], color=MUTED, lw=1.5, label="law, and its 95 % band")
     if any(ladder.beyond for ladder in ladders):
         places[0].plot([], [], color=MUTED, lw=1.5, ls=_DASHES, label="beyond what was measured")
+    if any(ladder.local for ladder in ladders):
+        places[0].plot([], [], color=MUTED, lw=1.5, ls=_DOTS, label="no law: local exponents")
     legend(places[0])

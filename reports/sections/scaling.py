@@ -10,8 +10,9 @@ from reports import scaling as sc
 from reports import statistics as st
 from reports.content import Block, Figure, Heading, Items, Prose, Section
 from reports.evidence import Contrast, Study
+from reports.lack_of_fit import Local
 from reports.sections import scaling_rules, scaling_tables
-from reports.sections.scaling_laws import UNITS, Fitted, answers, fitted, with_bounds, x_text
+from reports.sections.scaling_laws import UNITS, Fitted, answers, at_the_largest, fitted, with_bounds, x_text
 from reports.sections.scaling_lines import (
     COMPUTE,
     DATA,
@@ -23,6 +24,7 @@ from reports.sections.scaling_lines import (
     SIZE,
     Line,
     ladders,
+    largest_of_both,
     lines,
     others,
     rungs,
@@ -40,7 +42,7 @@ def sections(study: Study) -> list[Section]:
     if not (laws or rules):
         return []
     blocks: list[Block] = []
-    if said := [*answers(study, laws), *(scaling_rules.sentence(rule) for rule in rules)]:
+    if said := [*answers(study, laws), *at_the_largest(study, laws), *(scaling_rules.sentence(rule) for rule in rules)]:
         blocks.append(Items(said))
     if laws:
         blocks += [_figure(study, laws, of) for of in (ERROR, LOSS) if any(law.of == of for law in laws)]
@@ -55,13 +57,13 @@ def sections(study: Study) -> list[Section]:
 
 
 def answer(study: Study) -> str | None:
-    """What error does with compute, or with the first way of growing that has a law where compute has none; None where
-    the sweep is not about scale."""
+    """What error does with compute: its law, or that it follows none. Where neither is known of compute, the first
+    way of growing of which it is. None where the sweep is not about scale."""
     if not (grown := _asked(study)):
         return None
     laws = fitted(study, grown)
-    ways = dict.fromkeys([COMPUTE, *(law.line.along for law in laws if law.of == ERROR and law.law is not None)])
-    for along in sorted(ways, key=lambda way: all(law.law is None for law in laws if law.line.along == way)):
+    known = [law.line.along for law in laws if law.of == ERROR and (law.law or law.misfit)]
+    for along in sorted(dict.fromkeys([COMPUTE, *known]), key=lambda way: way not in known):
         if said := answers(study, [law for law in laws if law.line.along == along]):
             return " ".join(said)
     return None
@@ -80,16 +82,10 @@ def contrast(study: Study) -> Contrast | None:
     """The two arms that are asked about, by default the first two, at the largest scale that both were trained at."""
     if study.asked is None or not set(study.asked) <= {line.arm for line in _asked(study)}:
         return None
-    a, b = (
-        {(rung.cell.encoder, rung.limit, rung.epochs): rung for rung in rungs(study, name) if rung.cell.complete}
-        for name in study.asked
-    )
-    shared = [size for size in a if size in b]
-    if not shared:
+    if (largest := largest_of_both(*(rungs(study, name) for name in study.asked))) is None:
         return None
-    largest = max(shared, key=lambda size: (a[size].flops or 0.0, a[size].samples or 0.0, a[size].params or 0.0))
     said = [f"{name_text(name)} at the largest scale" for name in study.asked]
-    return study.compare(a[largest].cell, b[largest].cell, *said)
+    return study.compare(largest[0].cell, largest[1].cell, *said)
 
 
 def covers(study: Study) -> set[str]:
@@ -104,8 +100,9 @@ def _grown(study: Study) -> list[Line]:
 
 _LIMITS = (
     "Laws hold for what else stood still: data, probe, schedule, and hyperparameters that were not tuned anew at every "
-    "scale. Cells with an unfinished seed enter no law. Arms are compared where their encoders are the same, by error, "
-    "inside the scales that both were trained at; of a crossing beyond nothing is said."
+    "scale. That a law is not rejected proves little where scales and seeds are few: of four scales with two seeds, a "
+    "gross misfit alone shows. Cells with an unfinished seed enter no law. Arms are compared where their encoders are "
+    "the same, by error, inside the scales that both were trained at; of a crossing beyond nothing is said."
 )
 
 
@@ -123,10 +120,15 @@ def _figure(study: Study, laws: Sequence[Fitted], of: str) -> Figure:
     y_label = LOSS if of == LOSS else "error (%)" if accuracy else study.judge_text
     what = "Training loss of the last epoch against scale" if of == LOSS else f"Error against scale, {_of(study)}"
     note = " Losses of different methods are different quantities." if of == LOSS else ""
-    caption = (
-        f"{what}, both axes logarithmic: dots are seeds, markers their means with 95 % intervals, lines the laws with "
-        f"their 95 % bands. Dashes are extrapolations: nothing was measured there.{note}"
+    drawn = [
+        *(["lines the laws with their 95 % bands"] if any(law.law for law in mine) else []),
+        *(["dotted lines the local exponents of what follows no law"] if any(law.misfit for law in mine) else []),
+    ]
+    dashes = (
+        " Dashes are extrapolations: nothing was measured there." if any(_is_continued(law) for law in mine) else ""
     )
+    shown = ["dots are seeds", "markers their means with 95 % intervals", *drawn]
+    caption = f"{what}, both axes logarithmic: {', '.join(shown)}.{dashes}{note}"
     said = "; ".join(f"{name_text(law.line.arm)}, {law.line.along}: {_ends(law)}" for law in mine[:9])
     text = figures.Text(f"scaling-{of.split()[-1]}", caption, f"{what}. {said}.", _data(study, mine), wide=True)
     return figures.scaling(text, panels, f"{y_label}, log scale")
@@ -147,8 +149,19 @@ def _ladder(study: Study, law: Fitted) -> figures.Ladder:
         said = f"{name_text(line.arm)} at {x_text(x, line.measure)}: {shown}"
         points.append(figures.Scaled(x * scale, values, estimate, said))
     inside = _drawn(law, line.x[0], line.x[-1])
-    outside = _drawn(law, line.x[-1], line.x[-1] * sc.REACH) if isinstance(law.beyond, list) else None
-    return figures.Ladder(line.arm, study.colours[line.arm], points, inside, outside)
+    outside = _drawn(law, line.x[-1], line.x[-1] * sc.REACH) if _is_continued(law) else None
+    parts = [] if law.misfit is None else [law.misfit.halves.lower, law.misfit.halves.upper]
+    local = [_local(part, scale) for part in parts]
+    return figures.Ladder(line.arm, study.colours[line.arm], points, inside, outside, local)
+
+
+def _is_continued(law: Fitted) -> bool:
+    return isinstance(law.beyond, list)
+
+
+def _local(part: Local, scale: float) -> figures.LawLine:
+    x = np.array([part.low, part.high])
+    return figures.LawLine(list(x * scale), list(part.start * (x / part.low) ** -part.b), None)
 
 
 def _drawn(law: Fitted, low: float, high: float) -> figures.LawLine | None:

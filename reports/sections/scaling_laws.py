@@ -9,11 +9,13 @@ from reports import scaling as sc
 from reports import statistics as st
 from reports.crossing import Race, race
 from reports.evidence import Study
-from reports.scaling import Fit, Refusal
+from reports.lack_of_fit import LackOfFit, Local
+from reports.scaling import Fit, Misfit, Refusal
 from reports.sections.enough_slices import three
-from reports.sections.scaling_lines import ERROR, FLOPS, LOSS, PARAMS, SAMPLES, Line, has_error
-from reports.wording import minus, name_text
+from reports.sections.scaling_lines import ERROR, FLOPS, LOSS, PARAMS, SAMPLES, Line, has_error, largest_of_both
+from reports.wording import count, difference_unit, minus, name_text, unit, with_interval
 
+UNTESTED = "whether the law fits cannot be tested: seeds tell no noise"
 UNITS = {PARAMS: (1e-6, "M"), SAMPLES: (1e-3, "thousand"), FLOPS: (1e-12, "TFLOPs")}  # scale, unit
 
 
@@ -30,10 +32,14 @@ class Fitted:
     def law(self) -> Fit | None:
         return self.found if isinstance(self.found, Fit) else None
 
+    @property
+    def misfit(self) -> Misfit | None:
+        return self.found if isinstance(self.found, Misfit) else None
+
     @cached_property
     def beyond(self) -> list[sc.Extrapolated] | Refusal | None:
-        """None without a law."""
-        return None if self.law is None else sc.extrapolate(self.law)
+        """None where there is neither a law nor one that was rejected."""
+        return self.misfit if self.law is None else sc.extrapolate(self.law)
 
 
 def fitted(study: Study, lines: list[Line]) -> list[Fitted]:
@@ -53,15 +59,20 @@ def answers(study: Study, laws: list[Fitted]) -> list[str]:
     errors = [law for law in laws if law.of == ERROR]
     said = []
     for along in dict.fromkeys(law.line.along for law in errors):
-        mine = [law for law in errors if law.line.along == along]
-        lead = next((law for law in mine if study.leads and law.line.arm == study.leads.name), mine[0])
-        said.append(_law_text(lead))
-        said += [_race_text(lead, law) for law in mine if law is not lead]
+        lead, *rivals = _by_lead(study, [law for law in errors if law.line.along == along])
+        said += [_law_text(study, lead), *(_race_text(lead, rival) for rival in rivals)]
     return said
 
 
-def _law_text(law: Fitted) -> str:
+def _by_lead(study: Study, laws: list[Fitted]) -> list[Fitted]:
+    """The leading arm's first."""
+    return sorted(laws, key=lambda law: study.leads is None or law.line.arm != study.leads.name)
+
+
+def _law_text(study: Study, law: Fitted) -> str:
     head = f"Error of {name_text(law.line.arm)} against {_where(law.line)}"
+    if law.misfit is not None:
+        return f"{head} {_bend_text(study, law, law.misfit)}"
     if law.law is None:
         return f"{head}: no law, {_reason(law)}."
     found = law.law
@@ -69,10 +80,36 @@ def _law_text(law: Fitted) -> str:
     towards = f", towards {with_bounds(float(found.law.c), found.bounds['c'])}" if found.offset else ""
     exponent = f"exponent {with_bounds(float(found.law.b), found.bounds['b'])}"
     doubt = "" if found.identified else " (whether there is an offset is not identified)"
+    untested = "" if found.lack else f" {UNTESTED[0].upper()}{UNTESTED[1:]}."
     return (
         f"{head} falls as {form}, {exponent}{towards}{doubt}; a scale that is left out is missed by "
-        f"{100 * found.error:.1f} %, over {span_text(law.line)}."
+        f"{100 * found.error:.1f} %, over {span_text(law.line)}.{untested}"
     )
+
+
+def _bend_text(study: Study, law: Fitted, found: Misfit) -> str:
+    """After its subject."""
+    percent = f" {unit(study.judge)}" if unit(study.judge) else ""
+    first, last = (float(np.mean(law.samples[i])) for i in (0, -1))
+    faster = {1: ": it falls faster with scale", -1: ": it falls more slowly with scale", 0: ""}[found.halves.bends]
+    return (
+        f"falls from {first:.3g} to {last:.3g}{percent} over {span_text(law.line)}, but by no power law: {found.reason}"
+        f" (lack of fit {lack_text(found.lack)}). {local_text(law.line, found)}{faster}. Not extrapolated."
+    )
+
+
+def lack_text(lack: LackOfFit) -> str:
+    """`F(12, 14) = 13.2, p < 0.001`."""
+    p = "p < 0.001" if lack.p < 0.001 else f"p = {lack.p:.2g}"
+    return f"F({lack.between}, {lack.within}) = {lack.f:.3g}, {p}"
+
+
+def local_text(line: Line, found: Misfit) -> str:
+    def part(local: Local) -> str:
+        low, high = x_text(local.low, line.measure, unit=False), x_text(local.high, line.measure)
+        return f"{with_bounds(local.b, local.bounds)} from {low} to {high}"
+
+    return f"Local exponents are {part(found.halves.lower)} and {part(found.halves.upper)}"
 
 
 def _where(line: Line) -> str:
@@ -115,14 +152,54 @@ def _race_text(lead: Fitted, rival: Fitted) -> str:
     head = f"{a} or {b}, error against {line.measure} ({line.along})"
     if why := comparable(lead.line, rival.line):
         return f"{head}: not compared, {why}."
-    missing = [f"no law of {name_text(law.line.arm)} ({_reason(law)})" for law in (lead, rival) if law.law is None]
+    missing = [_no_law(law) for law in (lead, rival) if law.law is None]
     if lead.law is None or rival.law is None:
-        return f"{head}: undecided, {'; '.join(missing)}."
+        verdict = "no laws to compare" if lead.misfit or rival.misfit else st.UNDECIDED
+        return f"{head}: {verdict}, {'; '.join(missing)}."
     found = race(lead.law, rival.law)
     if isinstance(found, str):
         return f"{head}: undecided, {found}."
     between = f"{x_text(found.low, line.measure, unit=False)} to {x_text(found.high, line.measure)}"
     return f"{head}, {between}: {_steeper_text(found, a, b)}; {_crossing_text(found, a, b, line.measure)}."
+
+
+def _no_law(law: Fitted) -> str:
+    name = name_text(law.line.arm)
+    if law.misfit is not None:
+        return f"{name} follows none ({lack_text(law.misfit.lack)})"
+    return f"no law of {name} ({_reason(law)})"
+
+
+def at_the_largest(study: Study, laws: list[Fitted]) -> list[str]:
+    """Where a law was rejected, the leading arm against the others at the largest scale of both, as measured."""
+    errors = [law for law in laws if law.of == ERROR]
+    said = []
+    for along in dict.fromkeys(law.line.along for law in errors):
+        lead, *rivals = _by_lead(study, [law for law in errors if law.line.along == along])
+        for rival in rivals:
+            if (lead.misfit or rival.misfit) and not comparable(lead.line, rival.line):
+                said.append(_largest_text(study, lead.line, rival.line))
+    return list(dict.fromkeys(filter(None, said)))  # most ways of growing end at the same cells
+
+
+def _largest_text(study: Study, a: Line, b: Line) -> str:
+    if (both := largest_of_both(a.rungs, b.rungs)) is None:
+        return ""
+    names = [name_text(line.arm) for line in (a, b)]
+    found = study.compare(both[0].cell, both[1].cell, *names)
+    if found.estimate is None:
+        return ""
+    low, high, mean = found.estimate.low, found.estimate.high, found.estimate.mean
+    shown = f"{with_interval(mean, low, high, study.judge, sign=True)} {difference_unit(study.judge)}".rstrip()
+    ahead = names[0] if study.sign * mean > 0 else names[1]
+    verdict = {
+        st.DECIDED: f"{ahead} is ahead", st.LEANING: f"{ahead} is probably ahead",
+        st.EQUIVALENT: "they are practically equal",
+    }.get(found.verdict, f"which is ahead is {st.UNDECIDED}")  # fmt: skip
+    return (
+        f"{names[0]} or {names[1]} at the largest scale of both ({both[0].text}): {verdict}, {names[0]} − {names[1]} = "
+        f"{shown} in {study.judge_text} ({count(found.estimate.n, 'paired seed')})."
+    )
 
 
 def _steeper_text(found: Race, a: str, b: str) -> str:

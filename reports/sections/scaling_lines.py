@@ -51,6 +51,14 @@ class Rung:
         judged = self.cell.judged.to_numpy(dtype=float)
         return list(100 - judged) if sign > 0 else list(judged)
 
+    @property
+    def size(self) -> tuple[str, int | None, int]:
+        return self.cell.encoder, self.limit, self.epochs
+
+    @property
+    def text(self) -> str:
+        return f"{self.encoder}, {self.images}, {_epochs_text(self)}"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -102,6 +110,16 @@ def rungs(study: Study, name: str) -> list[Rung]:
         groups.setdefault(size, []).append(cell)
     chosen = [_best(cells, study.sign) for cells in groups.values()]
     return [_rung(study, cell) for cell in chosen if cell is not None]
+
+
+def largest_of_both(a: Sequence[Rung], b: Sequence[Rung]) -> tuple[Rung, Rung] | None:
+    """The largest scale that both were trained at, whole; None where they share none."""
+    theirs = {rung.size: rung for rung in b if rung.cell.complete}
+    shared = [rung for rung in a if rung.cell.complete and rung.size in theirs]
+    if not shared:
+        return None
+    largest = max(shared, key=lambda rung: (rung.flops or 0.0, rung.samples or 0.0, rung.params or 0.0))
+    return largest, theirs[largest.size]
 
 
 def cells_of(study: Study, name: str) -> list[Cell]:

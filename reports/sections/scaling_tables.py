@@ -6,9 +6,11 @@ from reports import scaling as sc
 from reports import statistics as st
 from reports.content import Table, Value, plain
 from reports.evidence import Study
+from reports.lack_of_fit import REJECTED, LackOfFit
+from reports.power_law import EXPONENTS
 from reports.scaling import Fit, Refusal
 from reports.sections.enough_slices import three
-from reports.sections.scaling_laws import Fitted, with_bounds, x_text
+from reports.sections.scaling_laws import UNTESTED, Fitted, lack_text, local_text, with_bounds, x_text
 from reports.sections.scaling_lines import ERROR, LOSS, PARAMS, SAMPLES, Rung, has_error, others
 from reports.wording import is_percent, minus, name_text
 
@@ -68,14 +70,16 @@ def _estimate(study: Study, rung: Rung, of: str) -> Value:
 def laws(fits: list[Fitted]) -> Table:
     columns = [
         "arm", "of", "against", "at", "scales", "from", "to", "law", "b [95 % interval]", "c [95 % interval]",
-        "a [95 % interval]", "left-out scales missed by (%)", "the largest missed by (%)", "",
+        "a [95 % interval]", "lack of fit", "left-out scales missed by (%)", "the largest missed by (%)", "",
     ]  # fmt: skip
     caption = (
         "Laws y = c + a·(x / x₁)^(−b), x₁ the smallest scale of the line, valid from the first to the last scale named "
         "here. Least squares of relative errors; b is sought from "
-        f"{sc.EXPONENTS[0]:g} to {sc.EXPONENTS[1]:g}. Intervals resample seeds within each scale: they do not say that "
-        "the law is the right one. What left-out scales are missed by does: each is predicted from the others, and "
-        "their root mean square stands here, with its sign for the largest, which the smaller ones predict."
+        f"{EXPONENTS[0]:g} to {EXPONENTS[1]:g}. Intervals hold other seeds under the same law: they do not say that it "
+        "is the right one. Lack of fit does, what means miss the law by over the noise of seeds, F(degrees of freedom "
+        f"of both): a law with p below {REJECTED:g} is none. So does what left-out scales are missed by: each is "
+        "predicted from the others, and their root mean square stands here, with its sign for the largest, which the "
+        "smaller ones predict."
     )
     return Table("scaling-laws", caption, columns, [_law_row(fitted) for fitted in fits], provenance=True)
 
@@ -87,17 +91,27 @@ def _law_row(fitted: Fitted) -> list[Value]:
         plain(line.at), plain(len(line.rungs)), *(plain(x, x_text(x, line.measure)) for x in (line.x[0], line.x[-1])),
     ]  # fmt: skip
     if isinstance(found, Refusal):
-        return [*head, plain("none"), *[_NOTHING] * 5, plain(found.reason)]
+        misfit = fitted.misfit
+        lack, why = _NOTHING if misfit is None else _lack(misfit.lack), found.reason
+        if misfit is not None:
+            why = f"{misfit.reason}. {local_text(line, misfit)}"
+        return [*head, plain("none"), *[_NOTHING] * 3, lack, *[_NOTHING] * 2, plain(why)]
     parts = [_part(found, name) for name in "bca"]
     missed = [Value(100 * found.error, f"{100 * found.error:.1f}"), _percent(found.missed[-1])]
-    return [*head, plain("with offset" if found.offset else "without offset"), *parts, *missed, plain(_remark(found))]
+    form = plain("with offset" if found.offset else "without offset")
+    return [*head, form, *parts, _lack(found.lack), *missed, plain(_remark(found))]
+
+
+def _lack(lack: LackOfFit | None) -> Value:
+    return Value(None, "not tested", tone="muted") if lack is None else Value(lack.p, lack_text(lack))
 
 
 def _part(found: Fit, name: str) -> Value:
     value = float(getattr(found.law, name))
     if name == "c" and not found.offset:
         bounds = found.bounds["c"]
-        return Value(None, "none" if bounds is None else f"none; at most {bounds[1]:.3g}")
+        nothing = found.identified or bounds is None
+        return Value(None, "none" if nothing or bounds is None else f"none; at most {bounds[1]:.3g}")
     return Value(value, with_bounds(value, found.bounds[name]))
 
 
@@ -106,19 +120,21 @@ def _percent(share: float) -> Value:
 
 
 def _remark(found: Fit) -> str:
+    untested = "" if found.lack else UNTESTED
     if found.identified:
-        return ""
+        return untested
     mine, other = 100 * found.error, 100 * float((found.missed_other**2).mean() ** 0.5)
     taken = "one" if found.offset else "none"
     why = f"left-out scales are missed by {mine:.1f} %, else by {other:.1f} %"
-    return f"offset not identified: {taken} was taken, since {why}; a, b and band are of both forms together"
+    said = f"offset not identified: {taken} was taken, since {why}; a, b and band are of both forms together"
+    return f"{said}; {untested}" if untested else said
 
 
 # -- beyond -----------------------------------------------------------------------------------------------------------
 
 
 def beyond(fits: list[Fitted]) -> Table | None:
-    """What the laws say of scales that nobody trained; None without a law."""
+    """What the laws say of scales that nobody trained, or why nothing; None without a law, rejected or not."""
     columns = [
         "arm", "of", "against", "at", "times the largest scale measured", "scale", "extrapolated [95 % interval]", "",
     ]  # fmt: skip
@@ -130,7 +146,7 @@ def beyond(fits: list[Fitted]) -> Table | None:
             plain(f"{line.measure}, {line.along}"), plain(line.at),
         ]  # fmt: skip
         if isinstance(found, Refusal):
-            rows.append([*head, *[_NOTHING] * 3, plain(f"not continued: {found.reason}")])
+            rows.append([*head, *[_NOTHING] * 3, plain(f"not extrapolated: {found.reason}")])
         for point in found if isinstance(found, list) else []:
             shown = Value(point.y, with_bounds(point.y, (point.low, point.high)), line.keys)
             x = plain(point.x, x_text(point.x, line.measure))

@@ -49,6 +49,14 @@ class Grown:
         return self.c + self.size * (width / 8) ** -self.b + self.data * (images * epochs / 4000) ** -0.4
 
 
+@dataclass
+class OfCompute(Grown):
+    """60·(FLOPs / those of the smallest)^−b percent, whichever way it grows."""
+
+    def error(self, width, images, epochs):
+        return 60 * ((width / 8) ** 2 * images * epochs / 4000) ** -self.b
+
+
 def grow(folder, arms, *, widths=WIDTHS, limits=LIMITS, epochs=EPOCHS, seeds=3, noise=0.15, costs=True):
     folder.mkdir(parents=True)
     write_spec(folder, list(arms), range(seeds), None, 1.0, "val/linear", "What does scale bring?")
@@ -139,6 +147,7 @@ def test_three_amounts_of_data_are_shown_and_refused(two_arms, quick):
     rows = table(section(two_arms), "laws").frame()
     data = rows[(rows["of"] == "error") & (rows["against"] == "samples seen, data")]
     assert set(data["law"]) == {"none"}
+    assert set(data["lack of fit"].dropna()) == set()
     assert set(data.iloc[:, -2]) == {"3 scales, and a law with an offset needs 4"}
 
 
@@ -273,15 +282,51 @@ def test_the_best_learning_rate_is_read_from_search_trials_of_every_width(tmp_pa
 # -- the question of its sweep -----------------------------------------------------------------------------------------
 
 
-def test_a_sweep_over_sizes_is_answered_by_its_law_of_compute_and_decided_at_the_largest_scale(two_arms, quick):
-    found = question.focused(study(load(two_arms)))
-    said = question.answer(found)
+def test_a_sweep_over_sizes_is_answered_by_its_law_of_compute(tmp_path, quick):
+    arms = {"lejepa": OfCompute(b=0.15), "vicreg": OfCompute(b=0.1, method="vicreg")}
+    folder = grow(tmp_path / "s", arms, widths=WIDTHS[:3], epochs=EPOCHS[:1])
+    said = question.answer(question.focused(study(load(folder))))
     assert said.startswith("Error of lejepa against training FLOPs (compute: the best at each cost) falls as")
     assert "lejepa scales better than vicreg" in said
+
+
+def test_a_sweep_over_sizes_is_decided_at_the_largest_scale(two_arms, quick):
+    found = question.focused(study(load(two_arms)))
     largest = {"encoder.width": 128, "data.limit": 16000, "epochs": 12}
     assert [cell.values for cell in (found.primary.a, found.primary.b)] == [largest, largest]
     assert found.primary.estimate.mean > 0  # lejepa's error falls faster with width
     assert found.leads.name == "lejepa"
+
+
+def test_where_the_points_bend_the_answer_claims_no_law_and_the_largest_scale_is_compared(two_arms, quick):
+    """Planted: error is what size leaves and what data leave, together no power of compute."""
+    answer = question.answer(question.focused(study(load(two_arms))))
+    assert answer.startswith("Error of lejepa against training FLOPs (compute: the best at each cost) falls from ")
+    assert "but by no power law: the points bend, and no single exponent describes them (lack of fit F(" in answer
+    assert "Local exponents are " in answer
+    assert "Not extrapolated." in answer
+    assert "no laws to compare, lejepa follows none (F(" in answer
+    assert "scales better" not in answer
+    found = section(two_arms)
+    (largest,) = [text for text in said(found) if "at the largest scale of both" in text]
+    assert "(small_resnet (width 128), 16,000 images, 12 epochs): lejepa is ahead, lejepa − vicreg = +" in largest
+    assert largest.endswith("points in test linear-probe accuracy (3 paired seeds).")
+    laws = table(found, "laws").frame()
+    bent = laws[(laws["of"] == "error") & laws["against"].str.endswith("compute")]
+    assert set(bent["law"]) == {"none"}
+    assert (bent["lack of fit"] < 0.01).all()
+    assert bent["b [95 % interval]"].isna().all()
+    beyond = table(found, "beyond").frame()
+    mine = beyond[(beyond["of"] == "error") & beyond["against"].str.endswith("compute")]
+    assert mine["scale"].isna().all()
+    assert mine.iloc[:, -2].str.startswith("not extrapolated: the points bend").all()
+
+
+def test_with_one_seed_the_report_says_that_misfit_cannot_be_tested(tmp_path, quick):
+    found = section(grow(tmp_path / "s", {"lejepa": Grown()}, limits=(4000,), epochs=(4,), seeds=1))
+    assert any("falls as a power law" in text and "whether the law fits cannot be tested" in text.lower()
+               for text in said(found))  # fmt: skip
+    assert set(table(found, "laws").frame()["lack of fit"].dropna()) == set()
 
 
 def test_a_sweep_over_sizes_with_a_declared_contrast_keeps_it(two_arms):
