@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reports import statistics as st
+from reports.optima import LARGEST, SMALLEST, Peaks
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
 RELATED = 0.5  # a Spearman correlation below this is no order to speak of
@@ -25,30 +26,8 @@ class Line:
     xs: tuple[Any, ...]  # numbers where an optimum is asked for
     scores: Floats  # (len(xs), n)
 
-    @property
-    def edge(self) -> str:
-        """Whether the best mean is that of the `smallest` or `largest` x tried: then the optimum may lie beyond."""
-        best = int(self.scores.mean(axis=1).argmax())
-        return "smallest" if best == 0 else "largest" if best == len(self.xs) - 1 else ""
-
 
 # -- where the optimum is ---------------------------------------------------------------------------------------------
-
-
-def peaks(line: Line) -> Floats:
-    """log10 of every seed's best x > 0: the vertex of the parabola through its best value and the two beside it, or
-    the best x itself where that is the smallest or largest."""
-    x = np.log10(line.xs)
-    return np.array([_peak(x, column) for column in line.scores.T])
-
-
-def _peak(x: Floats, y: Floats) -> float:
-    i = int(y.argmax())
-    if i in (0, len(x) - 1):
-        return float(x[i])
-    left, right = (y[i] - y[i - 1]) / (x[i] - x[i - 1]), (y[i + 1] - y[i]) / (x[i + 1] - x[i])
-    bend = right - left  # ≤ 0
-    return float(x[i]) if bend == 0 else float((left * (x[i] + x[i + 1]) - right * (x[i - 1] + x[i])) / (2 * -bend))
 
 
 def near_best(values: Mapping[float, float], within: float) -> list[float]:
@@ -59,19 +38,14 @@ def near_best(values: Mapping[float, float], within: float) -> list[float]:
 
 
 def optimum_verdict(line: Line, found: st.Estimate, published: Sequence[float]) -> str:
-    """published: the x that the table cannot tell from its best. Holds where the interval of ours meets their range."""
-    if found.low is None or found.high is None or line.edge:
+    """found: log10 of the best x, of seeds none of which has it at an end. published: the x that the table cannot tell
+    from its best. Holds where the interval of ours meets their range."""
+    if found.low is None or found.high is None:
         return OPEN
     if found.high < math.log10(min(published)) or found.low > math.log10(max(published)):
         return FAILS
     whole = math.log10(line.xs[-1]) - math.log10(line.xs[0])
     return HOLDS if found.high - found.low < whole / 2 else OPEN
-
-
-def slopes(along: Sequence[float], lines: Sequence[Line]) -> Floats:
-    """Of log best x on log `along`, by least squares, one for every seed."""
-    at = np.log10(along) - np.log10(along).mean()
-    return np.asarray(at @ np.stack([peaks(line) for line in lines]) / (at @ at))
 
 
 def published_slope(best: Mapping[float, float]) -> float:
@@ -80,16 +54,20 @@ def published_slope(best: Mapping[float, float]) -> float:
     return float((at - at.mean()) @ y / ((at - at.mean()) @ (at - at.mean())))
 
 
-def slope_verdict(found: st.Estimate, published: float, lines: Sequence[Line]) -> str:
-    """An optimum at an end of its grid hides where it is. That is no harm to a rise where it is only hidden further up
-    at the last line, or further down at the first."""
+def bounded(peaks: Sequence[Peaks]) -> bool:
+    """Whether an optimum beyond the end of its grid could only make the slope larger: further up at the last line, or
+    further down at the first. Then the slope through the ends is less than the true one, and its mean is, too."""
+    ends = [one.all_ends for one in peaks]
+    return not any(ends[1:-1]) and ends[0] <= {SMALLEST} and ends[-1] <= {LARGEST}
+
+
+def slope_verdict(found: st.Estimate, published: float, peaks: Sequence[Peaks]) -> str:
+    """An optimum at an end of its grid hides where it is: no more than a rise can be seen, where it is `bounded`."""
     if found.low is None or found.high is None:
         return OPEN
-    hidden = [line.edge for line in lines]
-    harmless = not any(hidden[1:-1]) and hidden[0] != "largest" and hidden[-1] != "smallest"
     if found.low > 0:
-        return HOLDS if harmless else OPEN
-    return FAILS if not any(hidden) and found.high < published else OPEN
+        return HOLDS if bounded(peaks) else OPEN
+    return FAILS if not any(one.censored for one in peaks) and found.high < published else OPEN
 
 
 # -- how a line runs --------------------------------------------------------------------------------------------------

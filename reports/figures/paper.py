@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from reports.content import Figure
-from reports.figures.canvas import Text, canvas_of, finish, legend
+from reports.figures.canvas import Text, canvas_of, decade_ticks, finish, legend
 from reports.figures.dots import said
 from reports.figures.hover import hover
 from reports.figures.palette import INK, MUTED, PAPER, colour_of, marker_of
@@ -20,6 +22,16 @@ class Twin:
     group: str  # of one colour
     published: float
     ours: Estimate
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where every seed has its best along one line, and where the paper has it."""
+
+    label: str
+    values: tuple[float, ...]
+    ends: tuple[str, ...]  # of each seed: `smallest` or `largest` where its best is the end of what was tried
+    published: tuple[float, float] | None  # what the paper cannot tell from its best
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,32 @@ def against(
         axes.set(ylim=(-0.6, 0.65), yticks=[], xlabel=x_label)
         axes.spines["left"].set_visible(False)
         return finish(canvas, text)
+
+
+def spots(text: Text, rows: Sequence[Spot], x_label: str) -> Figure:
+    """Best values by line on a log axis; hollow arrows are ends of the grid, beyond which the best may lie."""
+    with canvas_of((5.2, 1.1 + 0.42 * max(len(rows), 2))) as (canvas, axes):
+        for y, row in enumerate(rows):
+            if row.published is not None:
+                axes.hlines(y, *row.published, color=MUTED, lw=7, alpha=0.3, zorder=2, label="paper, within tolerance")
+            lift = np.linspace(-0.2, 0.2, len(row.values)) if len(row.values) > 1 else np.zeros(1)
+            for value, end, rise in zip(row.values, row.ends, lift, strict=True):
+                marker, label = _SPOTS[end]
+                drawn = axes.plot(value, y + rise, marker, ls="none", color=INK, mfc=INK if marker == "o" else PAPER,
+                                  ms=6, zorder=4, label=label)[0]  # fmt: skip
+                hover(drawn, [f"{row.label} · one seed · {value:.3g}{f', the {end} tried' if end else ''}"])
+        axes.set(xscale="log", xlabel=x_label, ylim=(len(rows) - 0.5, -0.5))
+        decade_ticks(axes.xaxis)
+        axes.set_yticks(range(len(rows)), [short_name(row.label, 30) for row in rows])
+        axes.grid(axis="y", visible=False)
+        legend(axes)
+        return finish(canvas, text)
+
+
+_SPOTS = {
+    "": ("o", "best of a seed"), "smallest": ("<", "best is the smallest tried"),
+    "largest": (">", "best is the largest tried"),
+}  # fmt: skip
 
 
 def waterfall(text: Text, steps: Sequence[Step], start: float, x_label: str) -> Figure:

@@ -3,8 +3,8 @@
 card, question           the decision, and what kind of question it answers; next_sweep
 gate                     may it be trusted: gate_check, gate_budget, gate_edges, gate_labelfree
 design                   roles, arms, what they cost
-paper                    the paper's tables: paper_cells, paper_shapes, paper_lines, paper_whole, paper_effects;
-                         the cards of their sweeps: paper_card, paper_next
+paper                    the paper's tables: paper_cells, paper_lines, paper_effects; its shapes: paper_shapes,
+                         paper_optimum, paper_whole, paper_finding; the cards of their sweeps: paper_card, paper_next
 labelfree                what a selection without labels cost
 lambda_                  λ: losses, lambda_rate, lambda_labelfree
 slices                   enough_slices, step_cost

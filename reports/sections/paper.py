@@ -15,6 +15,7 @@ from reports.sections.factor import raw_frame, y_label
 from reports.sections.paper_cells import NOT_ATTEMPTED, REPRODUCED, Comparison, judged
 from reports.sections.paper_finding import Finding, shape_table
 from reports.shapes import HOLDS
+from reports.spoken import spoken
 from reports.statistics import Estimate
 from reports.wording import count, listing, minus, name_text, value_text
 
@@ -62,7 +63,7 @@ def _section(study: Study, table: PublishedTable, slug: str) -> Section:
     found = paper_shapes.findings(study, table, cells)
     blocks: list[Block] = [Prose(_head(study, table, cells, found))]
     if found:
-        blocks += [Heading("Shapes"), Items([one.sentence for one in found]), shape_table(table, found, slug)]
+        blocks += [Heading("Shapes"), Items([one.sentence for one in found]), shape_table(study, table, found, slug)]
     if chart := _figure(study, table, cells, slug):
         blocks.append(chart)
     blocks += [Heading("Cells"), paper_cells.cell_table(table, cells, slug)]
@@ -105,7 +106,7 @@ def _figure(study: Study, table: PublishedTable, cells: Sequence[Comparison], sl
         return None
     what = f"Our cells of {table.id} over the published ones"
     caption = f"{what}: means and 95 % intervals over seeds, and, where both are of one height, the line of equality."
-    alt = f"{what}. " + "; ".join(f"{p.label}: {p.published:.2f}, ours {p.ours.mean:.1f}" for p in points[:12])
+    alt = f"{what}. " + spoken([f"{p.label}: {p.published:.2f}, ours {p.ours.mean:.1f}" for p in points])
     mine = {id(one.ours): one.ours for one in cells if one.estimate is not None and one.ours is not None}
     text = figures.Text(f"{slug}-cells", caption, alt, raw_frame(study, list(mine.values())))
     return twins(text, points, f"published ({table.unit})", f"ours, {y_label(study)}")

@@ -7,11 +7,13 @@ lines, and the cells that are at the published setting.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from reports import statistics as st
 from reports.content import Figure
 from reports.evidence import Cell, Study
 from reports.figures.canvas import Text
-from reports.figures.paper import against
+from reports.figures.paper import against, spots
 from reports.published import PublishedTable
 from reports.sections import paper, paper_cells, paper_shapes
 from reports.sections.factor import raw_frame
@@ -25,7 +27,7 @@ from reports.sections.paper_cells import (
     Comparison,
     two,
 )
-from reports.sections.paper_finding import VALUES, Finding
+from reports.sections.paper_finding import VALUES, Finding, Quantity, Spots
 from reports.shapes import FAILS, HOLDS, OPEN
 from reports.wording import count, listing
 
@@ -170,14 +172,34 @@ def facts(found: Sequence[Verdict]) -> list[tuple[str, str, tuple[str, ...]]]:
 
 def figure(study: Study, found: Sequence[Verdict]) -> Figure | None:
     """What the strength rests on: the first of the shapes asked about that is not settled, else the first."""
-    asked = [finding for one in found for finding in one.asked if finding.quantity is not None]
+    asked = [finding for one in found for finding in one.asked if finding.quantity or finding.spots]
     shown = next((one for one in asked if one.verdict == OPEN), asked[0] if asked else None)
-    if shown is None or shown.quantity is None:
+    if shown is None:
         return None
-    quantity, estimate = shown.quantity, shown.quantity.estimate
-    rows = [cell for cell in study.cells if set(cell.keys) & set(shown.keys)]
+    rows = raw_frame(study, [cell for cell in study.cells if set(cell.keys) & set(shown.keys)])
+    if shown.quantity is not None:
+        return _against(shown.quantity, rows)
+    return None if shown.spots is None else _spots(shown.spots, rows)
+
+
+def _against(quantity: Quantity, rows: pd.DataFrame) -> Figure:
+    estimate = quantity.estimate
     told = f"{quantity.label[0].upper()}{quantity.label[1:]}"
     caption = f"{told}, n = {count(estimate.n, 'seed')} (dots) with the 95 % interval; lines say what decides."
     marks = "; ".join(f"{label}: {value:.3g}" for value, label in quantity.marks)
-    text = Text("effect", caption, f"{told}: {two(estimate)}. {marks}.", raw_frame(study, rows))
+    text = Text("effect", caption, f"{told}: {two(estimate)}. {marks}.", rows)
     return against(text, estimate, quantity.values, quantity.marks, quantity.label)
+
+
+def _spots(found: Spots, rows: pd.DataFrame) -> Figure:
+    told = f"{found.label[0].upper()}{found.label[1:]}"
+    caption = (
+        f"{told}, in every seed; the bar is what the paper cannot tell from its best. An arrow is an end of what was "
+        "tried: the best may lie beyond, so no slope is drawn."
+    )
+    said = "; ".join(f"{row.label}: {', '.join(map(_spot_text, row.values, row.ends))}" for row in found.rows)
+    return spots(Text("effect", caption, f"{told}. {said}.", rows), found.rows, f"{found.label} (log scale)")
+
+
+def _spot_text(value: float, end: str) -> str:
+    return f"{value:.3g}{f' ({end} tried)' if end else ''}"

@@ -22,7 +22,8 @@ class Placed:
 
     at: Mapping[str, Name | None]  # axis → value
     values: pd.Series  # seed → what judges
-    chosen: float  # mean of what selects
+    selecting: pd.Series  # seed → what selects; larger is better
+    by: str  # what selects, in words
     keys: tuple[str, ...]
 
 
@@ -46,8 +47,8 @@ def _places(study: Study, table: PublishedTable, cell: Cell) -> Iterator[Placed]
         metric = measured_by(study, table, table.metric.format(**{name: word for name, (_, word) in words.items()}))
         values = pd.Series(dtype=float) if metric is None else values_of(cell, metric)
         if len(values) == cell.planned:
-            mean = float(values.mean()) if read else study.sign * float(cell.val.mean())
-            yield Placed(at | {name: value for name, (value, _) in words.items()}, values, mean, cell.keys)
+            selecting, by = (values, "by its own mean") if read else (study.sign * cell.val, study.selected_on)
+            yield Placed(at | {name: value for name, (value, _) in words.items()}, values, selecting, by, cell.keys)
 
 
 def _products(axes: Sequence[Axis]) -> list[dict[str, tuple[Name, str]]]:
@@ -67,11 +68,17 @@ class Run:
     """A line of ours along an axis, and the published numbers of the same line."""
 
     at: Mapping[str, Name | None]  # the other axes
-    line: Line
-    best: int  # place of the cell that validation selects
+    line: Line  # of what judges
+    selecting: Line  # of what selects, by which a best x is found
+    by: str  # the latter in words
     published: Mapping[Name, float]
     keys: tuple[str, ...]
     text: str
+
+    @property
+    def best(self) -> int:
+        """Place of the cell that is selected."""
+        return int(self.selecting.scores.mean(axis=1).argmax())
 
 
 def runs(table: PublishedTable, ours: Sequence[Placed], shape: Shape, least: int = 2) -> list[Run]:
@@ -94,19 +101,22 @@ def _run(
     table: PublishedTable, axis: Axis, group: Sequence[Placed], seeds: Sequence[Any], varied: Sequence[str]
 ) -> Run:
     rest = {name: value for name, value in group[0].at.items() if name != axis.name}
-    scores = np.stack([one.values.loc[seeds].to_numpy(dtype=float) for one in group])
+    xs = tuple(one.at[axis.name] for one in group)
+    judging, selecting = (
+        Line(xs, np.stack([values.loc[seeds].to_numpy(dtype=float) for values in of_cells]))
+        for of_cells in ([one.values for one in group], [one.selecting for one in group])
+    )
     known = {
         cell.at[axis.name]: cell.value for cell in table.cells
         if all(rest[name] == value for name, value in cell.at.items() if name != axis.name)
     }  # fmt: skip
     text = ", ".join(f"{table.axis(name).symbol} = {value_text(rest[name])}" for name in varied)
-    best = max(range(len(group)), key=lambda i: group[i].chosen)
     keys = tuple(key for one in group for key in one.keys)
-    return Run(rest, Line(tuple(one.at[axis.name] for one in group), scores), best, known, keys, text)
+    return Run(rest, judging, selecting, group[0].by, known, keys, text)
 
 
 def _shared(cells: Sequence[Placed]) -> list[Any]:
-    sets = [set(one.values.index) for one in cells]
+    sets = [set(one.values.index) & set(one.selecting.index) for one in cells]
     return sorted(set.intersection(*sets)) if sets else []
 
 

@@ -1,6 +1,5 @@
 """What a table's numbers do along its axes, and whether ours do so, too: one verdict for each shape of the table."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -10,10 +9,11 @@ from reports.evidence import Study
 from reports.published import Axis, Name, PublishedTable, Shape
 from reports.sections import paper_whole
 from reports.sections.paper_cells import Comparison, two
-from reports.sections.paper_finding import RANGE, SEEDS, VALUES, Finding, Quantity, forecast
+from reports.sections.paper_finding import VALUES, Finding, Quantity, forecast, keys_of, lack
 from reports.sections.paper_lines import Placed, Run, placed, runs
+from reports.sections.paper_optimum import moves, place, positive
 from reports.shapes import FAILS, HOLDS, OPEN, Line
-from reports.wording import count, listing, minus, number, value_text
+from reports.wording import count, listing, minus, value_text
 
 
 def findings(study: Study, table: PublishedTable, found: Sequence[Comparison]) -> list[Finding]:
@@ -36,9 +36,9 @@ def _along(study: Study, table: PublishedTable, shape: Shape, ours: Sequence[Pla
     reach = shape.within or (table.tolerance.points if table.tolerance else study.rope)
     match shape.kind:
         case "optimum_moves":
-            return _moves(table, shape, _positive(runs(table, ours, shape, 3)))
+            return moves(table, shape, positive(runs(table, ours, shape, 3)))
         case "optimum":
-            return [_optimum(table, shape, run, reach) for run in _positive(runs(table, ours, shape, 3))]
+            return [place(table, shape, run, reach) for run in positive(runs(table, ours, shape, 3))]
         case "plateau":
             return [_plateau(table, shape, run, reach) for run in runs(table, ours, shape)]
         case "monotone":
@@ -46,109 +46,6 @@ def _along(study: Study, table: PublishedTable, shape: Shape, ours: Sequence[Pla
         case "saturation":
             return _saturation(table, shape, runs(table, ours, shape, 3), reach)
     return []
-
-
-def _positive(found: Sequence[Run]) -> list[Run]:
-    """Lines without their values that have no logarithm, such as λ = 0."""
-    kept = []
-    for run in found:
-        inside = [i for i, x in enumerate(run.line.xs) if isinstance(x, int | float) and x > 0]
-        line = Line(tuple(run.line.xs[i] for i in inside), run.line.scores[inside])
-        if len(inside) >= 3:
-            kept.append(Run(run.at, line, inside.index(run.best) if run.best in inside else 0, run.published, run.keys,
-                            run.text))  # fmt: skip
-    return kept
-
-
-def _moves(table: PublishedTable, shape: Shape, found: Sequence[Run]) -> list[Finding]:
-    at = {run.at[shape.along]: run for run in found}
-    places = [float(value) for value in at if isinstance(value, int | float)]
-    if len(places) < 2 or len(places) < len(found):
-        return []
-    lines = [run.line for run in found]
-    best = _best_of_paper(table, shape)
-    slopes, published = shapes.slopes(places, lines), shapes.published_slope(best)
-    slope, judge = st.mean_interval(slopes), partial(shapes.slope_verdict, published=published, lines=lines)
-    verdict = judge(slope)
-    x, along = table.axis(shape.axis).symbol, table.axis(shape.along).symbol
-    listed = ", ".join(number(value) for value in best.values())
-    told = f"slope {two(slope)} on log axes, n = {count(slope.n, 'seed')}"
-    said = {
-        HOLDS: f"The best {x} grows with {along} here, too ({told}; paper {published:.2f}).",
-        FAILS: f"The best {x} does not grow with {along} here as in the paper: {told}, below the paper's "
-        f"{published:.2f}.",
-        OPEN: f"Whether the best {x} grows with {along} is undecided: {_why_open(slope, found, x, published)}.",
-    }[verdict]
-    return [Finding(
-        f"the best {x} grows with {along}", "", f"slope {published:.2f} ({listed} at {along} = "
-        f"{', '.join(number(value) for value in best)})", told, slope.mean, verdict, said, _keys(found),
-        Quantity(f"slope of the best {x} on {along}, log axes", tuple(slopes), ((0.0, "none"), (published, "paper"))),
-        _lack(verdict, slope, any(line.edge for line in lines)), forecast(slopes, judge),
-    )]  # fmt: skip
-
-
-def _lack(verdict: str, found: st.Estimate, at_edge: bool = False) -> str:
-    """What would decide an undecided shape: an optimum at the end of its grid needs a wider one first."""
-    return "" if verdict != OPEN else RANGE if at_edge and found.low is not None else SEEDS
-
-
-def _best_of_paper(table: PublishedTable, shape: Shape) -> dict[float, float]:
-    """`along` → best x of the published numbers."""
-    columns: dict[float, dict[float, float]] = {}
-    for cell in table.cells:
-        columns.setdefault(float(cell.at[shape.along]), {})[float(cell.at[shape.axis])] = cell.value
-    return {at: max(values, key=lambda x: values[x]) for at, values in columns.items()}
-
-
-def _why_open(found: st.Estimate, lines: Sequence[Run], x: str, published: float) -> str:
-    if found.low is None:
-        return "one seed has no interval"
-    hidden = [f"at {run.text} the best is the {run.line.edge} {x} tried" for run in lines if run.line.edge]
-    shown = f"slope {two(found)} on log axes, n = {count(found.n, 'seed')}"
-    if hidden:
-        return f"{listing(hidden)}, so the optimum may lie beyond ({shown})"
-    return f"{shown} excludes neither 0 nor the paper's {published:.2f}"
-
-
-def _optimum(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Finding:
-    x, peaks = table.axis(shape.axis).symbol, shapes.peaks(run.line)
-    found = st.mean_interval(peaks)
-    known = {float(value): score for value, score in run.published.items() if isinstance(value, int | float)}
-    near = shapes.near_best(known, reach) if known else []
-    judge = partial(shapes.optimum_verdict, run.line, published=near)
-    verdict = judge(found) if near else OPEN
-    shown = number(float(f"{10**found.mean:.2g}"))
-    if found.low is not None and found.high is not None:
-        shown += f" [{10**found.low:.2g}, {10**found.high:.2g}]"
-    best = max(known, key=lambda value: known[value]) if known else math.nan
-    published = f"{number(best)}; {_span(near)} within the tolerance" if near else "no such line"
-    where = f" at {run.text}" if run.text else ""
-    reason = {
-        HOLDS: "which meets the paper's range",
-        FAILS: "outside the paper's range",
-        OPEN: _why_place_open(run, found, near),
-    }[verdict]
-    sentence = f"The best {x}{where} is {shown} (n = {count(found.n, 'seed')}), {reason}."
-    marks = tuple((math.log10(value), f"paper {number(value)}") for value in near[:1] + near[1:][-1:])
-    return Finding(
-        f"where the best {x} is", run.text, published, shown, 10**found.mean, verdict, sentence, run.keys,
-        Quantity(f"log10 of the best {x}{where}", tuple(peaks), marks),
-        _lack(verdict, found, bool(run.line.edge)) if near else VALUES, forecast(peaks, judge) if near else None,
-    )  # fmt: skip
-
-
-def _why_place_open(run: Run, found: st.Estimate, near: Sequence[float]) -> str:
-    if not near:
-        return "and the paper has no such line"
-    if found.low is None:
-        return "and one seed has no interval"
-    if run.line.edge:
-        return f"the {run.line.edge} that was tried, so the optimum may lie beyond"
-    return "with an interval too wide to say where"
-
-
-def _span(values: Sequence[float]) -> str:
-    return number(values[0]) if len(values) == 1 else f"{number(values[0])} to {number(values[-1])}"
 
 
 def _plateau(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Finding:
@@ -165,7 +62,8 @@ def _plateau(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Fin
     claim = f"flat to {reach:g} points along {axis.symbol}"
     paper = listing([value_text(x) for x in flat]) or "no such line"
     told = f"{', '.join(near)} by their means"
-    shown = f"largest loss to the best {two(worst)}, n = {count(line.scores.shape[1], 'seed')}" if worst else ""
+    n = count(line.scores.shape[1], "seed")
+    shown = f"largest loss to the best {run.by} {two(worst)}, n = {n}" if worst else ""
     sentence = {
         HOLDS: f"Along {axis.symbol}{where} all that the paper cannot tell from its best is within {reach:g} points "
         f"of ours, too ({shown}).",
@@ -179,7 +77,7 @@ def _plateau(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Fin
     label = f"what {axis.symbol} = {value_text(line.xs[at])}{where} loses to the best (points)"
     quantity = Quantity(label, tuple(by_seed[at]), ((0.0, "as good"), (reach, "tolerance")))
     return Finding(claim, run.text, paper, told, worst.mean, verdict, sentence, run.keys, quantity,
-                   _lack(verdict, worst), _seeds_for_all([by_seed[i] for i in tested], reach))  # fmt: skip
+                   lack(verdict, worst), _seeds_for_all([by_seed[i] for i in tested], reach))  # fmt: skip
 
 
 def _seeds_for_all(lost: Sequence[shapes.Floats], reach: float) -> int | None:
@@ -216,8 +114,8 @@ def _monotone(table: PublishedTable, shape: Shape, found: Sequence[Run], reach: 
     published = _published_change(table, shape)
     claim = f"accuracy {word} with {axis.symbol}"
     quantity = Quantity(f"change over {axis.symbol} (points)", tuple(sign * changes), ((0.0, "none"),))
-    return [Finding(claim, _limits(table, shape), published, told, shown.mean, verdict, said, _keys(found), quantity,
-                    _lack(verdict, change), forecast(changes, judge))]  # fmt: skip
+    return [Finding(claim, _limits(table, shape), published, told, shown.mean, verdict, said, keys_of(found), quantity,
+                    lack(verdict, change), forecast(changes, judge))]  # fmt: skip
 
 
 def _mirrored(one: st.Estimate) -> st.Estimate:
@@ -257,8 +155,8 @@ def _saturation(table: PublishedTable, shape: Shape, found: Sequence[Run], reach
     needed = [forecast(by_seed, lambda one: OPEN if one.low is None or one.low <= 0 < (one.high or 0) else HOLDS),
               forecast(at_end, lambda one: shapes.plateau_verdict([one], reach))]  # fmt: skip
     seeds = max(known) if len(known := [n for n in needed if n is not None]) == len(needed) else None
-    return [Finding(claim, _limits(table, shape), published, told, last.mean, verdict, said, _keys(found), quantity,
-                    _lack(verdict, last), seeds)]  # fmt: skip
+    return [Finding(claim, _limits(table, shape), published, told, last.mean, verdict, said, keys_of(found), quantity,
+                    lack(verdict, last), seeds)]  # fmt: skip
 
 
 def _published_end(axis: Axis, published: Mapping[Name, float]) -> str:
@@ -270,7 +168,3 @@ def _published_end(axis: Axis, published: Mapping[Name, float]) -> str:
 
 def _limits(table: PublishedTable, shape: Shape) -> str:
     return ", ".join(f"{table.axis(name).symbol} = {value_text(value)}" for name, value in shape.at.items())
-
-
-def _keys(found: Sequence[Run]) -> tuple[str, ...]:
-    return tuple(key for run in found for key in run.keys)

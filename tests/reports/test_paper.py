@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from reports import load, provenance, shapes
+from reports import load, optima, provenance, shapes
 from reports.content import Card, Document, Table
 from reports.evidence import study
 from reports.published import load_published
 from reports.render import write
-from reports.sections import paper, paper_cells, paper_effects, paper_shapes
+from reports.sections import paper, paper_cells, paper_effects, paper_shapes, scaling_rules
 from reports.shapes import FAILS, HOLDS, OPEN, Line
 from reports.statistics import Estimate, mean_interval
 
@@ -109,19 +109,52 @@ def test_an_optimum_at_the_end_of_its_grid_is_not_called_an_optimum(tmp_path):
     _, findings = judged(t7(tmp_path / "s", hill(lambda v: 1.0)))  # all of the grid is below the best
     (moves,) = of(findings, "grows with V")
     assert moves.verdict == OPEN
-    assert "at V = 2 the best is the largest λ tried" in moves.sentence
+    assert moves.raw is None  # an end of a grid is no value of a slope
+    assert "the best λ at V = 2 is the largest tried (0.2) in 3 of 3 seeds and on average" in moves.sentence
+    assert "by validation linear-probe accuracy" in moves.sentence
+    assert moves.ours == "not known: the grid of λ is too narrow at V = 2, V = 4 and V = 8"
     assert {one.verdict for one in of(findings, "where the best λ is")} == {OPEN}
 
 
 def test_a_rise_that_only_hides_how_far_it_goes_still_holds(tmp_path):
     _, findings = judged(t7(tmp_path / "s", hill(lambda v: {2: 0.01, 4: 0.05, 8: 0.8}[v])))
-    assert of(findings, "grows with V")[0].verdict == HOLDS
+    (moves,) = of(findings, "grows with V")
+    assert moves.verdict == HOLDS
+    assert "slope at least" in moves.sentence
+
+
+def test_one_seed_at_the_end_of_a_grid_is_averaged_with_nothing(tmp_path):
+    folder = sweep(tmp_path / "s", {"lejepa": SyntheticArm(hill(lambda v: 0.005 * v), cells=views_and_lambdas())})
+    sweep_ = load(folder)
+    trials = sweep_.trials
+    odd = (trials["views.global_views"] == 4) & (trials["method.lamb"] == 0.2) & (trials["seed"] == 1)
+    trials.loc[odd, "val/linear"] = 99.0
+    _, findings = judged(study(sweep_))
+    (moves,) = of(findings, "grows with V")
+    assert (moves.verdict, moves.raw, moves.seeds) == (OPEN, None, None)
+    assert "the best λ at V = 4 is the largest tried (0.2) in 1 of 3 seeds" in moves.sentence
+    places = {one.where: one for one in of(findings, "where the best λ is")}
+    assert (places["V = 4"].verdict, places["V = 4"].raw) == (OPEN, None)
+    assert places["V = 8"].raw == pytest.approx(0.04, rel=0.2)
+
+
+def test_a_best_lambda_is_found_by_validation_and_is_the_same_in_the_rules_of_scale(tmp_path):
+    sweep_ = load(sweep(tmp_path / "s", {"lejepa": SyntheticArm(hill(lambda v: 0.005 * v), cells=views_and_lambdas())}))
+    sweep_.trials["test/linear"] = -sweep_.trials["val/linear"]  # what judges has its best elsewhere
+    found = study(sweep_)
+    _, findings = judged(found)
+    (rule,) = (one.rule for one in scaling_rules.rules(found) if one.path == "method.lamb")
+    places = of(findings, "where the best λ is")
+    assert [one.raw for one in places] == pytest.approx([one.value for one in rule.optima])
+    assert [one.quantity.estimate.low for one in places] == pytest.approx([math.log10(one.low) for one in rule.optima])
+    assert of(findings, "grows with V")[0].raw == pytest.approx(rule.slope.mean)
 
 
 def test_an_optimum_is_found_between_the_values_tried():
     x = np.log10(LAMBDAS)
-    line = Line(LAMBDAS, np.stack([50 - 7 * (x - math.log10(0.03)) ** 2] * 2, axis=1))
-    assert 10 ** shapes.peaks(line) == pytest.approx([0.03, 0.03])
+    found = optima.peaks(LAMBDAS, np.stack([50 - 7 * (x - math.log10(0.03)) ** 2] * 2, axis=1))
+    assert 10**found.logs == pytest.approx([0.03, 0.03])
+    assert not found.censored
 
 
 # -- order, plateau, rise ---------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def proposed(folder, command):
 def quick(monkeypatch):
     """Words without their drawings."""
     monkeypatch.setattr("reports.sections.paper_card.against", undrawn)
+    monkeypatch.setattr("reports.sections.paper_card.spots", undrawn)
 
 
 # -- strength ---------------------------------------------------------------------------------------------------------
