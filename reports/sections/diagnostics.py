@@ -1,13 +1,11 @@
 """How the trainings went: curves over the epochs, collapse and divergence, and the two losses where λ stands still."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
 from reports import figures
 from reports.content import Block, Figure, Section, Table, Value, plain
-from reports.evidence import Arm, Cell, Study, encoder_names
+from reports.evidence import Arm, Cell, Study
 from reports.sections.design import colour_class
 from reports.sections.factor import raw_frame
 from reports.sections.lambda_ import sweeps_lambda
@@ -78,15 +76,14 @@ def _training(
 
 
 def _outcomes(study: Study) -> Table:
-    names = encoder_names(study) if len(study.encoders) > 1 else {}
-    columns = ["arm", *(["encoder"] if names else []), "cell", "trials", "trained", "collapsed", "diverged", "pruned",
-               "failed", "unfinished", "effective rank", "spread (mean std)"]  # fmt: skip
-    rows = [_outcome_row(study, arm, cell, names) for arm in study.arms for cell in arm.cells]
+    columns = ["arm", "cell", "trials", "trained", "collapsed", "diverged", "pruned", "failed", "unfinished",
+               "effective rank", "spread (mean std)"]  # fmt: skip
+    rows = [_outcome_row(study, arm, cell) for arm in study.arms for cell in arm.cells]
     return Table("outcomes", "What became of every trial, search included; diagnostics are of the last epoch, "
                  "mean over the cell's evidence.", columns, rows, provenance=True)  # fmt: skip
 
 
-def _outcome_row(study: Study, arm: Arm, cell: Cell, names: Mapping[str, str]) -> list[Value]:
+def _outcome_row(study: Study, arm: Arm, cell: Cell) -> list[Value]:
     rows = cell.everything.drop_duplicates("key")
     counts = rows["outcome"].value_counts()
     unfinished = int(counts.get("waiting", 0) + counts.get("running", 0))
@@ -96,7 +93,6 @@ def _outcome_row(study: Study, arm: Arm, cell: Cell, names: Mapping[str, str]) -
 
     return [
         Value(arm.name, name_text(arm.name), tuple(rows["key"]), colour=colour_class(study, arm.name), strong=True),
-        *([plain(names[arm.encoder])] if names else []),
         plain(cell.text, cell.text or "—"),
         plain(len(rows)),
         plain(int(counts.get("trained", 0))),

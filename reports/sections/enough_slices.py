@@ -8,8 +8,6 @@ from reports.sections.factor import EXACT, SLICES, lines
 from reports.sections.step_cost import Cost
 from reports.wording import difference_unit, listing, number, value_text, with_interval
 
-_MOST_SEEDS = 50  # beyond this, more seeds are no sensible advice
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -133,7 +131,7 @@ def _undecided(study: Study, found: Finding) -> str:
     if not open_cells:
         return f"nothing smaller than {largest} has finished on all seeds"
     contrast = found.contrasts[id(open_cells[0])]
-    needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope, _MOST_SEEDS)
+    needed = st.pairs_needed(contrast.differences.to_numpy(), study.rope)
     more = f"; about {needed} pairs of seeds would decide it, if mean and spread are what they seem" if needed else ""
     return (
         f"{slices_text(open_cells[0])} differs from {largest} by {_difference(study, contrast)}, neither inside "

@@ -13,7 +13,7 @@ from reports import figures, load
 from reports import statistics as st
 from reports.content import Figure, Prose, Table
 from reports.evidence import study
-from reports.sections import budget, conditions, diagnostics, gate, methods, rates, robustness, searches, tuning
+from reports.sections import budget, conditions, gate, methods, rates, robustness, searches, tuning
 
 sys.path.insert(0, str(Path(__file__).parent))
 from planted import Searched, undrawn, write_searched
@@ -138,9 +138,8 @@ def test_sizes_and_data_are_no_settings_to_choose_from_and_rows_of_a_name_say_th
     )  # 6 trainings of 20 epochs at 0.4 s
     shown = [(row[0].raw, row[1].raw) for row in table(part, "budget").rows]
     assert len(set(shown)) == len(shown) == 4
-    outcomes = diagnostics._outcomes(sweep)
-    assert outcomes.columns[:3] == ["arm", "encoder", "cell"]
-    assert len({tuple(value.text for value in row[:3]) for row in outcomes.rows}) == len(outcomes.rows)
+    (collapses,) = rates.sections(sweep)
+    assert {(row[0].raw, row[1].raw) for row in table(collapses, "rates").rows} == set(shown)
 
 
 def test_pairs_that_an_arm_wins_are_counted(tmp_path):
