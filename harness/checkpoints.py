@@ -6,23 +6,17 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from harness.folder import opened
+from harness.keep import Keep
 from harness.ledger import ENDED, Ledger, canonical
 from harness.selecting import lambda_of, worth
 from harness.spec import Metric
 
+__all__ = ["Freed", "Keep", "collect", "drop_pruned"]
+
 LAST = "last.pt"  # as in lejepa/checkpoint.py, which needs torch
-
-
-class Keep(StrEnum):
-    """Whose newest checkpoint stays."""
-
-    last = "last"  # of every trial that was not pruned
-    best = "best"  # of the best finished trial of every cell, by the sweep's metric
-    none = "none"  # of none
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from harness.keep import Keep
+
 if TYPE_CHECKING:
     from harness.drive import RunSummary
     from harness.pool import Placement
@@ -42,12 +44,6 @@ Runs = Annotated[Path, typer.Option("--dir", help="Where sweeps have their folde
 class ExecutorName(StrEnum):
     ray = "ray"
     local = "local"
-
-
-class Keep(StrEnum):
-    last = "last"
-    best = "best"
-    none = "none"
 
 
 def main() -> None:
@@ -205,7 +201,7 @@ def gc(
     from harness import checkpoints
 
     with _run_errors():
-        freed = checkpoints.collect(folder, checkpoints.Keep(keep.value))
+        freed = checkpoints.collect(folder, keep)
     typer.echo(f"{folder}: {freed.bytes / 2**20:,.1f} MiB of checkpoints of {freed.trials} trials deleted")
     for link in freed.links:
         typer.secho(f"{link} is a link, and was left alone", err=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness import conditions
@@ -41,6 +41,19 @@ Factors = dict[str, Space]  # dotted path into the TrainConfig → space
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+# of MLflow, beside the sweeps' folders: its store, SQLite's files for that, and what it refers to
+_TAKEN = ("mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db-shm", "mlartifacts")
+
+
+def _of_a_folder(name: str) -> str:
+    if name.lower() in _TAKEN:  # some file systems see no case
+        raise ValueError(f"beside the sweeps' folders, {name} is MLflow's; take another name")
+    return name
+
+
+Name = Annotated[Word, AfterValidator(_of_a_folder)]
+
+
 def _printable(raw: Any) -> Any:
     if isinstance(raw, str) and not (0 < len(raw) <= 64 and raw.isprintable()):
         raise ValueError(f"{raw[:64]!r} is no name for an arm; take 1 to 64 printable characters")
@@ -69,7 +82,9 @@ class Cell:
 class SweepSpec(Part):
     """A sweep as resolved: what `sweep.yaml` in its folder holds."""
 
-    name: Word  # of the folder runs/NAME; letters, digits, `.`, `_`, `-`, at most 64
+    name: Annotated[
+        Word, AfterValidator(_of_a_folder)
+    ]  # of the folder runs/NAME; letters, digits, `.`, `_`, `-`, at most 64
     question: str = ""  # what the report answers, in your words
     # a TrainConfig by its parts; not seed, device and threads, which follow from `seeds` and the pool
     base: dict[str, Any] = {}
