@@ -39,7 +39,7 @@ def class_folder_source(name: str, folder: Path, files: list[str]) -> Source | N
     _check_several(name, folder, images, places)
     _check_trained(folder, places)
     what, size = content(folder, images)
-    passed_over = (*(f"{top}/ beside train/ ({count} files)" for top, count in sorted(beside.items())), *others)
+    passed_over = (*(f"{top}/ beside train/ (files: {count})" for top, count in sorted(beside.items())), *others)
     listing = lambda: Listing(_rows(folder, images), len(images), size)  # noqa: E731
     return Source(name, folder, what, "files", listing, passed_over)
 
@@ -75,7 +75,7 @@ def _check_none_vanishes(folder: Path, others: list[str], with_images: set[str])
     for place, count in sorted(lost.items()):
         suffixes = sorted({Path(file).suffix or "none" for file in others if _place(file).folder == place})
         raise DataError(
-            f"{folder / place}: the class would be left out, as none of {count} files is an image by its suffix (there "
+            f"{folder / place}: the class would be left out, as no file of {count} is an image by its suffix (there "
             f"are {', '.join(suffixes)}; images are {', '.join(_IMAGE_SUFFIXES)}); convert them, or remove the folder"
         )
 

@@ -327,7 +327,7 @@ def test_a_class_that_would_vanish_because_of_its_suffix_is_named(tmp_path: Path
     (lost / "deeper").mkdir(parents=True)
     for name in ("1.heic", "2.HEIC", "deeper/3"):
         (lost / name).touch()
-    says = rf"{split}lost: the class would be left out, as none of 3 files .*\.HEIC, \.heic, none; images are \.png, "
+    says = rf"{split}lost: the class would be left out, as no file of 3 .*\.HEIC, \.heic, none; images are \.png, "
     with pytest.raises(DataError, match=says):
         load(DataConfig(name="pets", root=tmp_path, size=8))
 
@@ -344,7 +344,9 @@ def test_beside_train_only_splits_are_read_and_the_rest_is_named(
     data = load(DataConfig(name="net", root=tmp_path, size=16))
     assert data.classes == before.classes == ("class0", "class1", "class2")
     assert len(data.train) == len(before.train)
-    assert capsys.readouterr().err.endswith("1 passed over, by suffix or place: annotations/ beside train/ (2 files)\n")
+    assert capsys.readouterr().err.endswith(
+        "1 passed over, by suffix or place: annotations/ beside train/ (files: 2)\n"
+    )
 
 
 def test_without_a_train_folder_classes_may_lie_beside_the_test_split(tmp_path: Path) -> None:
