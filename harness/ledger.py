@@ -103,6 +103,12 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def remedy(folder: Path) -> str:
+    """What to do with a sweep whose ledger is not whole."""
+    again = f"harness run {folder / 'sweep.yaml'} --set name=OTHER --reuse {folder}"
+    return f"put back a copy of ledger.db, or `{again}` takes what is whole and trains the rest"
+
+
 class Ledger:
     """An open ledger. `Ledger(path)` writes (and creates), `Ledger.read(path)` only reads.
 
@@ -189,10 +195,32 @@ class Ledger:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read in it is of one moment, also while a driver writes."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def select(self, sql: str, bound: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query, one after the other. LedgerError also where the damage shows only on the way."""
+        rows = self._execute(sql, bound)
+        try:
+            for row in rows:  # noqa: UP028 - `yield from` would close the cursor, perhaps after its ledger
+                yield row
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
     def trials(self) -> list[TrialRow]:
         """All trials, oldest first."""
-        rows = self._execute("SELECT key, time, config, seed, epochs, data, code FROM trials ORDER BY rowid")
-        return [TrialRow(r[0], r[1], json.loads(r[2]), *r[3:]) for r in rows]
+        rows = self.select("SELECT key, time, config, seed, epochs, data, code FROM trials ORDER BY rowid")
+        return [TrialRow(r[0], r[1], self._object(r[2], "trials", "config", r[0]), *r[3:]) for r in rows]
 
     def trial(self, key_prefix: str) -> TrialRow:
         """The one trial whose key starts with the prefix; LedgerError where there is none or more than one."""
@@ -202,29 +230,38 @@ class Ledger:
         return found[0]
 
     def assignments(self) -> list[AssignmentRow]:
-        rows = self._execute("SELECT arm, cell, study, ordinal, purpose, key FROM assignments ORDER BY id")
-        return [AssignmentRow(r[0], json.loads(r[1]), *r[2:]) for r in rows]
+        rows = self.select("SELECT id, arm, cell, study, ordinal, purpose, key FROM assignments ORDER BY id")
+        return [AssignmentRow(r[1], self._object(r[2], "assignments", "cell", r[0]), *r[3:]) for r in rows]
 
     def epochs(self, key: str | None = None) -> list[EpochRow]:
         """Epochs of one trial or of all, by key and epoch."""
         where, bound = ("", ()) if key is None else ("WHERE key = ?", (key,))
-        rows = self._execute(f"SELECT key, epoch, time, metrics, timing FROM epochs {where} ORDER BY key, epoch", bound)
+        rows = self.select(f"SELECT key, epoch, time, metrics, timing FROM epochs {where} ORDER BY key, epoch", bound)
         return [
-            EpochRow(key, epoch, at, json.loads(metrics), json.loads(timing))
+            EpochRow(
+                key,
+                epoch,
+                at,
+                self._object(metrics, "epochs", "metrics", key, epoch),
+                self._object(timing, "epochs", "timing", key, epoch),
+            )
             for key, epoch, at, metrics, timing in rows
         ]
 
     def events(self, key: str | None = None) -> list[EventRow]:
         """Events of one trial or of all (the sweep's own among them), in the order in which they happened."""
         where, bound = ("", ()) if key is None else ("WHERE key = ?", (key,))
-        rows = self._execute(f"SELECT id, time, key, kind, payload FROM events {where} ORDER BY id", bound)
-        return [EventRow(number, at, key, kind, json.loads(payload)) for number, at, key, kind, payload in rows]
+        rows = self.select(f"SELECT id, time, key, kind, payload FROM events {where} ORDER BY id", bound)
+        return [EventRow(r[0], r[1], r[2], r[3], self._object(r[4], "events", "payload", r[0])) for r in rows]
 
     def states(self) -> dict[str, str]:
         """Trial key → waiting | running | finished | pruned | diverged | failed."""
-        states = {key: "waiting" for (key,) in self._execute("SELECT key FROM trials ORDER BY rowid")}
-        for key, kind in self._execute("SELECT key, kind FROM events WHERE key IS NOT NULL ORDER BY id"):
-            states[key] = STATE_AFTER.get(kind, states[key])
+        with self.snapshot():
+            states = {key: "waiting" for (key,) in self.select("SELECT key FROM trials ORDER BY rowid")}
+            for number, key, kind in self.select("SELECT id, key, kind FROM events WHERE key IS NOT NULL ORDER BY id"):
+                if key not in states:
+                    raise self._damaged("events", f"is of trial {key}, which table trials lacks", number)
+                states[key] = STATE_AFTER.get(kind, states[key])
         return states
 
     # -- SQLite -------------------------------------------------------------------------------------------------------
@@ -236,8 +273,27 @@ class Ledger:
     def _execute(self, sql: str, row: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         try:
             return self._db.execute(sql, row)
-        except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-            raise LedgerError(f"{self.path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: sqlite3.Error) -> LedgerError:
+        code = getattr(error, "sqlite_errorcode", None)  # None: of Python, where text is no UTF-8
+        damaged = code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        return LedgerError(f"{self.path}: {error}" + (f"; {remedy(self.path.parent)}" if damaged else ""))
+
+    def _object(self, cell: Any, table: str, column: str, *row: object) -> dict[str, Any]:
+        """A cell that holds a JSON object."""
+        try:
+            found = json.loads(cell)
+        except (TypeError, ValueError) as error:
+            raise self._damaged(table, f"{column} is not JSON ({error})", *row) from error
+        if not isinstance(found, dict):
+            raise self._damaged(table, f"{column} is no JSON object", *row)
+        return found
+
+    def _damaged(self, table: str, what: str, *row: object) -> LedgerError:
+        where = ", ".join(map(str, row))
+        return LedgerError(f"{self.path}: table {table}, row {where}: {what}; {remedy(self.path.parent)}")
 
     def _commit(self) -> None:
         try:
@@ -282,7 +338,7 @@ def _schema_version(db: sqlite3.Connection, path: Path) -> int:
     try:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        raise LedgerError(f"{path}: {error}") from error
+        raise LedgerError(f"{path}: {error}; put back a copy of it") from error
 
 
 def _refuse_network_file_system(folder: Path) -> None:

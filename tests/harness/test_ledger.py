@@ -138,6 +138,51 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
             opened(tmp_path / "ledger.db")
 
 
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("UPDATE trials SET config = '{\"a\":'", r"table trials, row aa11: config is not JSON"),
+        ("UPDATE epochs SET metrics = '[1]'", r"table epochs, row aa11, 1: metrics is no JSON object"),
+        ("UPDATE epochs SET timing = x'00'", r"table epochs, row aa11, 1: timing is not JSON"),
+        ("UPDATE events SET payload = CAST(x'7bff' AS TEXT)", "Could not decode"),
+        ("UPDATE assignments SET cell = ''", r"table assignments, row 1: cell is not JSON"),
+        ("DELETE FROM trials", r"table events, row 1: is of trial aa11, which table trials lacks"),
+    ],
+)
+def test_a_damaged_row_is_told_with_its_table_and_what_to_do(ledger: Ledger, sql: str, says: str) -> None:
+    ledger.assign("arm", {}, 0, 0, "evidence", "aa11")
+    ledger.add_epoch("aa11", 1, {"m": 1.0}, {})
+    ledger.add_event("started", "aa11")
+    ledger._execute("PRAGMA foreign_keys = OFF")
+    ledger._execute(sql)
+    with pytest.raises(LedgerError, match=says) as told:
+        (ledger.trials(), ledger.assignments(), ledger.epochs(), ledger.events(), ledger.states())
+    assert str(told.value).startswith(f"{ledger.path}: ")
+    assert "put back a copy of ledger.db, or `harness run " in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_pages_that_were_overwritten_are_told_wherever_they_are_met(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        for i in range(40):
+            ledger.add_trial(f"{i}", {"text": "x" * 500}, 0, 9, "d", "c")
+    content = path.read_bytes()
+    path.write_bytes(content[:16384] + b"\xff" * (len(content) - 16384))
+    with Ledger.read(path) as ledger, pytest.raises(LedgerError, match="malformed; put back a copy"):
+        ledger.trials()
+
+
+def test_what_is_read_in_a_snapshot_is_of_one_moment(ledger: Ledger) -> None:
+    with Ledger.read(ledger.path) as reader:
+        with reader.snapshot():
+            assert reader.events() == []
+            ledger.add_event("note")
+            assert reader.events() == []
+            assert reader.states() == {"aa11": "waiting"}
+        assert len(reader.events()) == 1
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.db").close()
     with sqlite3.connect(tmp_path / "ledger.db") as db:
