@@ -29,7 +29,7 @@ from harness.plan import plan
 from harness.pool import granted, placement
 from harness.progress import Progress
 from harness.recommend import recommend
-from harness.reuse import Library, Reusing, conditions
+from harness.reuse import Library, Reusing, conditions, told
 from harness.search import Search, search_for
 from harness.spec import SweepSpec
 from harness.tracking import MirrorThread
@@ -71,7 +71,7 @@ def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, A
     search = search_for(spec, ledger, means.fingerprint, purse)
     if means.library.ledgers:
         search = Reusing(search, means.library, recorder, partial(conditions, where=placement(spec)))
-    with marked(folder), StopSignals(progress) as stop, _places(spec, means) as where:
+    with marked(folder), StopSignals(progress) as stop, _places(spec, means) as where, told(search, ledger, recorder):
         if resumed is not None:
             ledger.add_event("sweep_resumed", **resumed)
         mirror = MirrorThread(folder, spec.name, means.tracking_uri)

@@ -75,7 +75,7 @@ def means_for(
     from lejepa.data import fingerprint  # torch
 
     try:
-        known = library([*map(Path, reuse)])
+        known = library([*map(Path, reuse)], folder)
     except ReuseError as error:
         raise Refused(f"--reuse: {error}") from error
     where = executor or environment_of(folder).get("executor", "ray")

@@ -40,9 +40,8 @@ def run_sweep(
     if folder.exists():
         raise Refused(already_there(folder))
     try:
-        means = Means(
-            executor, trainer, cache(fingerprint), tracking_uri or default_uri(folder), library([*map(Path, reuse)])
-        )
+        known = library([*map(Path, reuse)], folder)
+        means = Means(executor, trainer, cache(fingerprint), tracking_uri or default_uri(folder), known)
     except ReuseError as error:
         raise Refused(f"--reuse: {error}") from error
     trials = enumerate_trials(spec, means.fingerprint)

@@ -13,7 +13,7 @@ from harness.folder import made
 from harness.ledger import Ledger
 from harness.plan import data_name
 from harness.pool import PoolError, alone
-from harness.reuse import Library, Reusing, conditions
+from harness.reuse import Library, Reusing, conditions, source_of
 from harness.run import Refused, run_sweep
 from harness.search import Enumerated
 from harness.spec import Pool, SweepSpec
@@ -82,6 +82,89 @@ def test_what_has_finished_is_not_trained_again_and_the_ledger_says_where_it_is_
     assert reused(runs / "second") == 4
 
 
+def altered(folder: Path, sql: str) -> None:
+    with sqlite3.connect(folder / "ledger.db") as db:
+        assert db.execute(sql).rowcount > 0
+    db.close()
+
+
+def notes(folder: Path) -> list[str]:
+    with Ledger.read(folder / "ledger.db") as ledger:
+        return [event.payload["text"] for event in ledger.events() if event.kind == "note"]
+
+
+OTHER_THREADS = "UPDATE events SET payload = replace(payload, '\"threads\":1', '\"threads\":2')"
+
+
+def test_of_several_ledgers_the_first_that_was_trained_so_is_taken(runs: Path) -> None:
+    run(runs, "m")
+    for name in ("a", "z"):
+        shutil.copytree(runs / "m", runs / name)
+        altered(runs / name, OTHER_THREADS)
+    assert run(runs, "second", SPEC, runs) == []
+    with Ledger.read(runs / "second" / "ledger.db") as ledger:
+        assert {event.payload.get("reused") for event in ledger.events() if event.kind == "finished"} == {"../m"}
+
+
+def test_the_source_is_found_from_anywhere_and_where_all_runs_were_moved(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(runs, "first")
+    monkeypatch.chdir(runs)
+    run(runs, "second", SPEC, Path("first"))
+    (runs.parent / "moved").mkdir()
+    for name in ("first", "second"):
+        (runs / name).rename(runs.parent / "moved" / name)
+    monkeypatch.chdir("/")
+    with Ledger.read(runs.parent / "moved" / "second" / "ledger.db") as ledger:
+        [source] = {event.payload["reused"] for event in ledger.events() if event.kind == "finished"}
+    assert source_of(source, runs.parent / "moved" / "second") == (runs.parent / "moved" / "first").resolve()
+
+
+def test_it_is_said_how_many_are_taken_and_why_the_others_are_not(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(runs, "first", seeds=[0])
+    altered(runs / "first", f"{OTHER_THREADS} WHERE kind = 'finished' AND id = (SELECT max(id) FROM events "
+                            "WHERE kind = 'finished')")  # fmt: skip
+    run(runs, "second", SPEC, runs / "first")
+    said = "--reuse: of 4 trials that wait, 1 are taken from earlier sweeps, and not 2: no earlier sweep has it; "
+    assert notes(runs / "second") == [said + "1: other threads"]
+    assert said in capsys.readouterr().err
+    altered(runs / "first", "UPDATE trials SET code = 'other'")
+    run(runs, "third", SPEC, runs / "first")
+    [text] = notes(runs / "third")
+    assert "0 are taken" in text
+    assert "2: other trainer code" in text
+
+
+def test_what_a_search_asks_for_later_is_counted_at_its_end(runs: Path) -> None:
+    run(runs, "first", SEARCH)
+    run(runs, "second", SEARCH, runs / "first")
+    assert notes(runs / "second") == [
+        "--reuse: of 6 trials that wait, 6 are taken from earlier sweeps",
+        "--reuse: of 2 trials that were asked for later, 2 are taken from earlier sweeps",
+    ]
+
+
+def test_a_ledger_that_cannot_be_read_is_named_and_passed_over_where_there_are_others(runs: Path) -> None:
+    run(runs, "first")
+    (runs / "broken").mkdir()
+    (runs / "broken" / "ledger.db").write_text("no database, but long enough to look at " * 50)
+    assert run(runs, "second", SPEC, runs) == []
+    assert "broken/ledger.db: file is not a database" in notes(runs / "second")[0]
+    with pytest.raises(Refused, match=r"--reuse: .*broken/ledger\.db: file is not a database"):
+        run(runs, "third", SPEC, runs / "broken")
+
+
+def test_a_trial_whose_record_is_damaged_is_trained_again_and_the_others_are_taken(runs: Path) -> None:
+    run(runs, "first")
+    altered(runs / "first", "UPDATE epochs SET metrics = '{\"val' WHERE (key, epoch) IN (SELECT key, 2 FROM trials "
+                            "LIMIT 1)")  # fmt: skip
+    assert len(run(runs, "second", SPEC, runs / "first")) == 1
+    assert notes(runs / "second")[0].endswith("not 1: its record is damaged")
+
+
 def test_a_folder_of_sweeps_gives_what_each_of_them_has(runs: Path) -> None:
     run(runs, "one", seeds=[0])
     run(runs, "two", seeds=[1])
@@ -120,9 +203,7 @@ def test_early_stopping_sees_reused_trials_as_it_sees_others(runs: Path) -> None
 )
 def test_what_was_trained_under_other_conditions_is_trained_again(runs: Path, sql: str) -> None:
     run(runs, "first")
-    with sqlite3.connect(runs / "first" / "ledger.db") as db:
-        assert db.execute(sql).rowcount > 0
-    db.close()
+    altered(runs / "first", sql)
     assert len(run(runs, "second", SPEC, runs / "first")) == 4
 
 
