@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from reports import statistics as st
 from reports.content import Block, Prose, Section, Table, Value, plain
 from reports.evidence import Arm, Contrast, Study
-from reports.sections import recipes
+from reports.sections import question, recipes
 from reports.sections.budget import trained_arms
 from reports.sections.conditions import (
     HOLDS,
@@ -74,10 +74,12 @@ def answer(study: Study, base: Contrast, found: Sequence[Condition]) -> str:
 
 
 def _answer_text(study: Study, base: Contrast) -> str:
+    other = question.certainty(study) is not None or question.beside(study)  # the answer is about something else
+    what = f"The difference {base.text}" if other else "The answer"
     if base.verdict == st.UNDECIDED:
-        return "The answer is undecided, and stays so"
+        return f"{what} is undecided, and stays so"
     winner = f", for {_winner(study, base.estimate or _NONE, base)}" if base.verdict != st.EQUIVALENT else ""
-    return f"The answer ({base.verdict}{winner}) holds"
+    return f"{what} ({base.verdict}{winner}) holds"
 
 
 def _becomes(study: Study, base: Contrast, condition: Condition) -> str:
