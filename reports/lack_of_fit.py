@@ -9,13 +9,16 @@ approximation: its level is checked by simulation (tests/reports/test_lack_of_fi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from reports.intervals import LEVEL, Floats
 
 REJECTED = 0.01  # below this p: a report tests a dozen laws, and a true one is seldom to be refused
+POWER = 0.9  # of misfits as large as `unseen`, so many are rejected
+_MOST = 1e7  # noncentrality: with one degree of freedom within, 1e5 may be too little
 _SAME = 1e-9  # relative: seeds that differ by less do not differ
 
 
@@ -26,11 +29,27 @@ class LackOfFit:
     f: float
     between: int  # degrees of freedom: scales less parameters
     within: int  # seeds less scales
+    scales: int
     p: float
+    seed: float  # relative standard deviation of one seed
 
     @property
     def rejected(self) -> bool:
         return self.p < REJECTED
+
+    @cached_property
+    def unseen(self) -> float:
+        """Relative misfit, root mean square over seeds, that the test would reject with POWER: a smaller one may pass.
+
+        F is noncentral then, by the sum of squares of the misfit over the variance of a seed.
+        """
+        least = stats.f.isf(REJECTED, self.between, self.within)
+
+        def short(noncentrality: float) -> float:
+            return float(stats.ncf.sf(least, self.between, self.within, noncentrality)) - POWER
+
+        seeds = self.within + self.scales
+        return self.seed * float(np.sqrt(optimize.brentq(short, 1e-9, _MOST) / seeds))
 
 
 @dataclass(frozen=True)
@@ -76,7 +95,8 @@ def lack_of_fit(samples: Sequence[Floats], predicted: Floats, parameters: int) -
     between = len(samples) - parameters
     missed = sum(len(sample) * (y / sample.mean() - 1) ** 2 for sample, y in zip(samples, predicted, strict=True))
     f = float(missed) / between / variance
-    return LackOfFit(f, between, within, float(stats.f.sf(f, between, within)))
+    p = float(stats.f.sf(f, between, within))
+    return LackOfFit(f, between, within, len(samples), p, float(np.sqrt(variance)))
 
 
 def halves(x: Floats, samples: Sequence[Floats]) -> Halves | None:

@@ -6,7 +6,7 @@ from reports import scaling as sc
 from reports import statistics as st
 from reports.content import Table, Value, plain
 from reports.evidence import Study
-from reports.lack_of_fit import REJECTED, LackOfFit
+from reports.lack_of_fit import POWER, REJECTED, LackOfFit
 from reports.power_law import EXPONENTS
 from reports.scaling import Fit, Refusal
 from reports.sections.enough_slices import three
@@ -150,9 +150,17 @@ def beyond(fits: list[Fitted]) -> Table | None:
         for point in found if isinstance(found, list) else []:
             shown = Value(point.y, with_bounds(point.y, (point.low, point.high)), line.keys)
             x = plain(point.x, x_text(point.x, line.measure))
-            rows.append([*head, plain(point.x / line.x[-1], f"{point.x / line.x[-1]:.3g}"), x, shown, plain("")])
+            times = plain(point.x / line.x[-1], f"{point.x / line.x[-1]:.3g}")
+            rows.append([*head, times, x, shown, plain(_unseen(fitted))])
     caption = (
         f"Extrapolations, at most {sc.REACH:g} times beyond the largest scale. Nothing in this table was measured; the "
-        "intervals hold other seeds under the same law, and no law is known to go on."
+        "intervals hold other seeds under the same law, and no law is known to go on. A misfit may be unseen where the "
+        f"test of the lack of fit rejects it with a chance below {100 * POWER:.0f} %; beyond the range it grows."
     )
     return Table("scaling-beyond", caption, columns, rows, provenance=True) if rows else None
+
+
+def _unseen(fitted: Fitted) -> str:
+    if fitted.law is None or fitted.law.lack is None:
+        return ""
+    return f"a misfit of up to {100 * fitted.law.lack.unseen:.1f} % may be unseen"

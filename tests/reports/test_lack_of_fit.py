@@ -56,6 +56,20 @@ def test_f_is_what_means_miss_over_what_seeds_differ_by():
     assert found.p == pytest.approx(0.288, abs=0.001)  # Student's t of √f at 3 degrees of freedom, two-sided
 
 
+def test_a_misfit_as_large_as_may_be_unseen_is_rejected_nine_times_of_ten():
+    """Planted as a bend around a line in the logarithm, orthogonal to it, so that a fit cannot take it up."""
+    x = np.geomspace(1, 100, 8)
+    basis = np.linalg.qr(np.stack([np.ones(8), np.log(x), np.log(x) ** 2], axis=1))[0][:, 2] * np.sqrt(8)
+    unseen = lack_of_fit([np.array([1 - NOISE, 1.0, 1 + NOISE])] * 8, np.ones(8), 2).unseen
+    rng = np.random.default_rng(0)
+    rejected = 0
+    for _ in range(400):
+        values = 1 + NOISE * rng.normal(size=(8, 3))
+        fitted = np.polyval(np.polyfit(np.log(x), (values + unseen * basis[:, None]).mean(axis=1), 1), np.log(x))
+        rejected += lack_of_fit(list(values + unseen * basis[:, None]), fitted, 2).rejected
+    assert 0.86 <= rejected / 400 <= 0.94
+
+
 def test_true_laws_are_seldom_refused():
     for truth in (pure, offset):
         refused = [found for found in fits(truth, X[::2], 2, 40) if isinstance(found, Misfit)]
