@@ -13,7 +13,6 @@ from reports.shapes import FAILS, HOLDS, OPEN, Floats
 from reports.wording import minus
 
 SEEDS, RANGE, VALUES = "seeds", "range", "values"  # what an undecided shape lacks
-MOST_SEEDS = 50  # beyond this, more seeds are no sensible next sweep
 
 _TONES = {HOLDS: "pass", FAILS: "fail", OPEN: "muted"}
 
@@ -55,16 +54,17 @@ class Finding:
     lack: str = ""  # of an undecided one: SEEDS | RANGE | VALUES
     seeds: int | None = None  # so many would decide it, if mean and spread are what they seem
     spots: Spots | None = None
+    ends: tuple[str, ...] = ()  # of what was tried, where a best lies
 
     @property
     def beyond(self) -> bool:
-        """Whether MOST_SEEDS would hardly decide it."""
+        """Whether st.MOST_SEEDS would hardly decide it."""
         return self.quantity is not None and len(self.quantity.values) > 1 and self.seeds is None
 
 
 def forecast(values: Floats, verdict: Callable[[st.Estimate], str]) -> int | None:
-    """Seeds that would decide a shape; None where MOST_SEEDS would not, or one seed shows no spread."""
-    return st.seeds_needed(values, lambda found: verdict(found) != OPEN, MOST_SEEDS)
+    """Seeds that would decide a shape; None where st.MOST_SEEDS would not, or one seed shows no spread."""
+    return st.seeds_needed(values, lambda found: verdict(found) != OPEN)
 
 
 def lack(verdict: str, found: st.Estimate, at_edge: bool = False) -> str:

@@ -1,16 +1,19 @@
 """What would settle a table of the paper: seeds, a wider grid, or the cells that were left out, each with its price."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
 
 from reports import statistics as st
 from reports.evidence import Study
+from reports.optima import LARGEST, SMALLEST
 from reports.placing import coordinate
 from reports.published import Axis
 from reports.sections import next_sweep, paper_cells
 from reports.sections.next_sweep import Proposal
 from reports.sections.paper_card import Verdict
-from reports.sections.paper_finding import MOST_SEEDS, RANGE, SEEDS, VALUES, Finding
+from reports.sections.paper_finding import RANGE, SEEDS, VALUES, Finding
 from reports.wording import count, duration
 
 
@@ -39,7 +42,7 @@ _LACKS = {
 def _seeds_text(one: Finding) -> str:
     if one.lack != SEEDS or not (one.seeds or one.beyond):
         return ""
-    enough = f"about {one.seeds}" if one.seeds else f"more than {MOST_SEEDS}"
+    enough = f"about {one.seeds}" if one.seeds else f"more than {st.MOST_SEEDS}"
     return f": {enough}, if mean and spread are what they seem"
 
 
@@ -78,27 +81,53 @@ def _more_seeds(study: Study, one: Finding) -> Proposal:
 
 
 def _wider(study: Study, found: Sequence[Verdict], one: Finding) -> Proposal | None:
-    """One step further on each side of the axis whose optimum was sought; None where the sweep has no grid of it."""
+    """One step further at every end where a best lies, of the axis whose optimum was sought; None where the sweep has
+    no grid of it."""
     table = next(verdict.table for verdict in found if one in verdict.findings)
     axes = {shape.axis for shape in table.shapes if shape.kind in ("optimum", "optimum_moves")}
     values: next_sweep.Values = {}
+    spent: list[float | None] = []
+    trials = 0
     for arm in dict.fromkeys(cell.arm for cell in study.cells if set(cell.keys) & set(one.keys)):
         for axis in axes:
             path = _varied(study, table.axis(axis), arm)
             tried = next_sweep.grids(study, arm).get(path or "", [])
             if path is not None and sum(value > 0 for value in tried) > 1:
-                values[arm, path] = _extended(tried)
+                values[arm, path] = _extended(tried, one.ends)
+                more, seconds = _added(study, arm, path, len(values[arm, path]) - len(tried))
+                trials, spent = trials + more, [*spent, seconds]
     if not values:
         return None
-    why = f"A wider grid for “{one.claim}”, where the best lies at an end; those that are there are not trained again."
-    return next_sweep.other_values(study, "wider", values), why
+    known = [seconds for seconds in spent if seconds is not None]
+    time = f", about {duration(sum(known))} of device time" if len(known) == len(spent) else ""
+    why = f"A wider grid for “{one.claim}”, where the best lies at an end: {count(trials, 'more trial')}{time}."
+    return next_sweep.other_values(study, "wider", values), f"{why} {_TAKEN_OVER}"
 
 
-def _extended(tried: Iterable[float]) -> list[float]:
-    """By the ratio of the two outermost values on each side; 0 has none."""
+_TAKEN_OVER = (
+    "The trials that are there are taken over if trainer code, torch version, kind of device and threads are the same, "
+    "else trained again."
+)
+
+
+def _added(study: Study, arm: str, path: str, more: int) -> tuple[int, float | None]:
+    """Trials that so many more values on every line of the grid are, and their seconds, as the line's others took;
+    None where each would be searched for anew."""
+    cells = [cell for cell in study.cells if cell.arm == arm and path in cell.values]
+    lines = len({tuple(value for name, value in cell.values.items() if name != path) for cell in cells})
+    trials = more * lines * max((cell.planned for cell in cells), default=0)
+    seconds = [value for cell in cells for value in cell.finished["seconds"] if np.isfinite(value)]
+    if not seconds or any(len(cell.searched) for cell in cells):
+        return trials, None
+    return trials, trials * float(np.mean(seconds))
+
+
+def _extended(tried: Iterable[float], ends: Collection[str]) -> list[float]:
+    """By the ratio of the two outermost values at these ends; 0 has none."""
     positive = sorted(value for value in tried if value > 0)
-    below, above = positive[0] ** 2 / positive[1], positive[-1] ** 2 / positive[-2]
-    return [*(value for value in tried if value <= 0), _short(below), *positive, _short(above)]
+    below = [_short(positive[0] ** 2 / positive[1])] if SMALLEST in ends else []
+    above = [_short(positive[-1] ** 2 / positive[-2])] if LARGEST in ends else []
+    return [*(value for value in tried if value <= 0), *below, *positive, *above]
 
 
 def _short(value: float) -> float:

@@ -63,7 +63,8 @@ def moves(table: PublishedTable, shape: Shape, found: Sequence[Run]) -> list[Fin
         too_narrow = listing([run.text for run, one in pairs if one.censored])
         ours = f"not known: the grid of {x} is too narrow at {too_narrow}"
         return [Finding(claim, "", known, ours, None, verdict, said, keys_of(found),
-                        lack=lack(verdict, slope, at_edge=True), spots=spots)]  # fmt: skip
+                        lack=lack(verdict, slope, at_edge=True), spots=spots,
+                        ends=tuple({end for one in peaks for end in one.all_ends}))]  # fmt: skip
     marks = ((0.0, "none"), (published, "paper"))
     quantity = None if narrow else Quantity(f"slope of the best {x} on {along}, log axes", tuple(slopes), marks)
     return [Finding(claim, "", known, told, slope.mean, verdict, said, keys_of(found), quantity,
@@ -137,7 +138,8 @@ def place(table: PublishedTable, shape: Shape, run: Run, reach: float) -> Findin
         narrow = f"{run.by[0].upper()}{run.by[1:]} {_narrow_text(run, peaks, x)}"
         said = f"{narrow}: the grid is too narrow to say where it lies."
         return Finding(claim, run.text, published, f"none inside the grid: {_edges_text(run, peaks)}", None, OPEN, said,
-                       run.keys, lack=lack(OPEN, found, at_edge=True) if near else VALUES)  # fmt: skip
+                       run.keys, lack=lack(OPEN, found, at_edge=True) if near else VALUES,
+                       ends=tuple(peaks.all_ends))  # fmt: skip
     judge = partial(shapes.optimum_verdict, run.selecting, published=near)
     verdict = judge(found) if near else OPEN
     shown = number(float(f"{10**found.mean:.2g}"))
