@@ -78,7 +78,8 @@ def tried(study: Study, arm: Arm) -> Tried | None:
     if len(kept) < 2:
         return None
     few = [number(lamb) for lamb in sorted(whole["λ"].unique()) if lamb not in kept]
-    left_out = f" λ = {listing(few)} is left out: fewer than two learning rates finished there." if few else ""
+    are = "is" if len(few) == 1 else "are"
+    left_out = f" λ = {listing(few)} {are} left out: fewer than two learning rates finished there." if few else ""
     return Tried(whole[whole["λ"].isin(kept)], crossed, cell_text(rest), left_out)
 
 
