@@ -19,13 +19,14 @@ from harness.budget import EVENT as BUDGET_SPENT
 from harness.drive import Means, RunSummary, drive
 from harness.folder import EXTENDED, MILESTONES, Refused, environment_of, opened
 from harness.importance import weigh
-from harness.ledger import Ledger, LedgerError
+from harness.ledger import AssignmentRow, Ledger, LedgerError, canonical, remedy
+from harness.losses import lost
 from harness.pool import PoolError
 from harness.recommend import recommend
 from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
 from harness.tracking import uri_of
-from harness.trials import Fingerprint, code_hash, data_of, enumerate_trials
+from harness.trials import Fingerprint, TrialSpec, code_hash, data_of, enumerate_trials
 from lejepa.config import TrainConfig
 
 Change = tuple[str, dict[str, Any]]  # an event of the sweep: kind and payload
@@ -49,6 +50,7 @@ def resume_sweep(
     """
     folder, requeue = Path(folder).absolute(), list(requeue)
     with opened(folder) as (spec, ledger):
+        _refuse_losses(folder, ledger)
         if _is_over(ledger) and not requeue:
             weigh(spec, ledger)  # a sweep that ended before the ledger kept it
             recommend(spec, ledger)
@@ -71,8 +73,12 @@ def means_for(
     trainer: TrainerFactory,
     reuse: Sequence[Path],
 ) -> Means:
-    """With what a sweep goes on, where not given as in its run. Refused where its data are not those of the run."""
+    """With what a sweep goes on, where not given as in its run. Refused where its data are not those of the run, or its
+    ledger is not whole.
+    """
     from lejepa.data import fingerprint  # torch
+
+    _refuse_losses(folder, ledger)
 
     try:
         known = library([*map(Path, reuse)], folder)
@@ -140,8 +146,18 @@ def to_retry(folder: Path, states: Collection[str], prefixes: Sequence[str] = ()
     return list(dict.fromkeys(keys))
 
 
+def _refuse_losses(folder: Path, ledger: Ledger) -> None:
+    """What is left of a ledger is not the sweep that was begun: to finish over it would pass it off as that."""
+    try:
+        missing = lost(ledger)
+    except LedgerError as error:
+        raise Refused(str(error)) from error
+    if missing:
+        raise Refused(f"{folder}: rows of its ledger are lost: {'; '.join(missing)}; {remedy(folder)}")
+
+
 def _check_data(folder: Path, spec: SweepSpec, ledger: Ledger, fingerprint: Fingerprint) -> None:
-    """The same images and splits as when the sweep began, and hence the same trials."""
+    """The same images and splits as when the sweep began, and hence the same trials in the same places."""
     from lejepa.data import DataError
 
     try:
@@ -153,16 +169,30 @@ def _check_data(folder: Path, spec: SweepSpec, ledger: Ledger, fingerprint: Fing
                     f"{folder}: data {names} are not those that the sweep began with (fingerprint {before}, now "
                     f"{now}), and trials on other data do not compare; put the old ones back, or begin a new sweep"
                 )
-        strange = {trial.key for trial in enumerate_trials(spec, fingerprint)} - ledger.states().keys()
+        planned = {_place(trial): trial.key for trial in enumerate_trials(spec, fingerprint)}
     except DataError as error:
         raise Refused(f"{folder}: {error}") from error
     except ValidationError as error:
         raise Refused(f"{folder}: its trials cannot be read by this version: {error}") from error
+    filled = {_place(row): row.key for row in ledger.assignments()}
+    if empty := [place for place in planned if place not in filled]:
+        arm, cell, study, ordinal, purpose = empty[0]
+        such = f"{purpose} {ordinal} of arm {arm}, cell {cell}, study {study}"
+        raise Refused(
+            f"{folder}: {len(empty)} of {len(planned)} places of the design have no trial in the ledger, such as "
+            f"{such}: rows are lost, and then {remedy(folder)}; or the version that began the sweep, which environment.json "
+            f"names, plans otherwise, and then go on with that one"
+        )
+    strange = [place for place, key in planned.items() if filled[place] != key]
     if strange:
         raise Refused(
             f"{folder}: this version would train {len(strange)} trials that the sweep does not have, as a default or "
             f"the meaning of a key has changed; go on with the version that began it (environment.json names it)"
         )
+
+
+def _place(filled: TrialSpec | AssignmentRow) -> tuple[str, str, int, int, str]:
+    return filled.arm, canonical(filled.cell), filled.study, filled.ordinal, filled.purpose
 
 
 def _code_change(folder: Path, ledger: Ledger, accepted: bool) -> list[Change]:

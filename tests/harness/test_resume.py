@@ -199,6 +199,38 @@ def test_changed_data_are_refused(runs: Path, monkeypatch: pytest.MonkeyPatch) -
     refused(folder, r"data digits are not those.*now 0000000000000000")
 
 
+LOST = {
+    "one place with its events": ("assignments", "events"),
+    "a trial": ("assignments", "events", "epochs", "trials"),
+    "a trial but its events": ("assignments", "epochs", "trials"),
+    "the epochs of a finished trial": ("epochs",),
+}
+
+
+@pytest.mark.parametrize("tables", LOST.values(), ids=LOST.keys())
+@pytest.mark.parametrize("last", [False, True], ids=["the first", "the last"])
+def test_a_ledger_from_which_rows_are_lost_is_never_finished_over(
+    runs: Path, tables: tuple[str, ...], last: bool
+) -> None:
+    folder = sweep(runs, Dying(seed=1, epoch=3))
+    with sqlite3.connect(folder / "ledger.db") as db:
+        finished = [key for (key,) in db.execute("SELECT key FROM events WHERE kind = 'finished' ORDER BY id")]
+        listed = [key for (key,) in db.execute("SELECT key FROM trials ORDER BY rowid")]
+        key = listed[-1] if last and "trials" in tables else finished[-1 if last else 0]
+        for table in tables:
+            db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+        before = list(db.iterdump())
+    db.close()
+    for command in (("resume", str(folder)), ("extend", str(folder), "--seeds", "3")):
+        result = call(*command)
+        assert result.exit_code == 2
+        assert "or `harness run " in result.stderr
+        assert result.stderr.count("\n") == 1
+    with sqlite3.connect(folder / "ledger.db") as db:
+        assert list(db.iterdump()) == before
+    db.close()
+
+
 def test_another_torch_is_warned_of_and_recorded_once(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
