@@ -127,8 +127,8 @@ def fit(x: Sequence[float], values: Sequence[Sequence[float]], seed: int = 0) ->
     draws = [None if redrawn is None else solve(scales, redrawn, weights, offset) for offset in (False, True)]
     needed = _rejected(lacks[0])  # without an offset no law stands
     told = True if needed else _told(draws[1], means.min())
-    better = needed or told or _rms(missed[1]) < _rms(missed[0])
-    offset = bool(told is not False and better and forms[1].c > _ROUNDING * means.min())
+    better = told or (told is None and _rms(missed[1]) < _rms(missed[0]))
+    offset = needed or bool(better and forms[1].c > _ROUNDING * means.min())
     law, lack, errors = forms[offset], lacks[offset], missed[offset]
     if not EXPONENTS[0] * 1.01 < law.b < EXPONENTS[1] * 0.99:
         return Refusal(_at_bound(float(law.b)))

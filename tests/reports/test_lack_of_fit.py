@@ -167,6 +167,7 @@ def test_an_offset_of_nothing_is_none():
     found = [one for one in (*fits(pure, X, 3, 20), *fits(steeper, X, 2, 20)) if isinstance(one, Fit)]
     assert len(found) >= 30
     assert all(one.law.c > 1e-3 * one.means.min() for one in found if one.offset)
+    assert not any(one.lack.rejected for one in found)
     told = [one for one in found if one.identified and not one.offset]
     assert len(told) >= 10
     assert all(one.bounds["c"] == (0.0, 0.0) and one.other is None for one in told)
