@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from harness.attempt import Cramped, Listener, Order, TrainerFactory, attempt, hear, lejepa_trainer, order
 from harness.ledger import canonical
-from harness.pool import Node, Placement, PoolError, Shape, alone, granted, places, places_of, shape_in
+from harness.pool import Node, Placement, PoolError, Shape, alone, granted, places, places_of, shape_in, visible_gpus
+from harness.pool_config import cores
 from harness.queues import Queues
 from harness.search import Search
 from harness.spec import Pool
@@ -60,6 +61,8 @@ class LocalExecutor:
         self._placement, self._trainer = alone(pool) if isinstance(pool, Pool) else pool, trainer
 
     def __enter__(self) -> Self:
+        shapes = {name: shape_in(pool, _at_least(pool)) for name, pool in self._placement.pools.items()}
+        places_of(self._placement, shapes, [this_machine()])
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -262,6 +265,13 @@ def connect(address: str) -> None:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)  # ray.init put its own there, which would skip our last words
+
+
+def this_machine() -> Node:
+    """As torch would find it."""
+    import psutil
+
+    return Node(cores(), visible_gpus(), psutil.virtual_memory().total)
 
 
 def nodes_of(told: list[dict[str, Any]]) -> Iterator[Node]:

@@ -13,7 +13,8 @@ _UNITS = {"B": 1, **{f"{prefix}{unit}": base**power for unit, base in (("B", 100
                      for power, prefix in enumerate("KMGT", start=1)}}  # fmt: skip
 
 
-def _cores() -> int:
+def cores() -> int:
+    """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -47,7 +48,7 @@ class Pool(Part):
     # processes per trial, which share its batches and its cores; a GPU each, where there are GPUs
     ranks: int = Field(default_factory=lambda pool: max(1, int(pool.get("gpus", 0))), ge=1)
     # trials of this pool side by side, at most; as many as this machine's cores hold, where not given
-    max_concurrent: int = Field(default_factory=lambda pool: max(1, _cores() // pool.get("cpus", 1)), ge=1)
+    max_concurrent: int = Field(default_factory=lambda pool: max(1, cores() // pool.get("cpus", 1)), ge=1)
     # what a trial needs, such as 20 GiB, of its GPU where it has one, else of the node; measured: found out by a probe
     memory: Memory | None = Field(None, exclude_if=lambda memory: memory is None)
     # of the nodes on which its trials run, as `ray start --labels` gave them; `!in(a,b)` and the like are Ray's

@@ -1,6 +1,7 @@
 """What every executor does. Each runs the same small sweep once; the tests read its diary."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,18 @@ def test_a_pool_that_cannot_be_had_is_refused_before_anything_runs(ray_on_two_cp
         pass
     with pytest.raises(PoolError, match=r"3 GPUs.*2 GPUs"), RayExecutor(Pool(cpus=3, gpus=3), FAKE):
         pass
+
+
+@pytest.mark.parametrize(
+    ("pool", "says"),
+    [({"cpus": 4096}, "asks for 4096 CPUs"), ({"gpus": 1}, "and 1 GPUs"), ({"memory": "900 TiB"}, "lower pool")],
+)
+def test_one_process_refuses_a_pool_that_this_machine_has_not(
+    pool: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(PoolError, match=says), LocalExecutor(Pool.model_validate(pool), FAKE):
+        raise AssertionError("it was opened")
 
 
 def test_cuda_without_a_gpu_in_the_pool_is_refused() -> None:
