@@ -6,13 +6,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from harness.ledger import ENDED, AssignmentRow, EpochRow, EventRow, Ledger, LedgerError, TrialRow
 from harness.lock import Holder, holder
+from harness.losses import lost
 from harness.search_config import Metric
 from harness.selecting import lambda_of, worth
 from lejepa.config import FLOORS
@@ -46,12 +49,14 @@ class SweepStatus:
     planned: int  # epochs of these trials
     seconds: float  # spent in epochs
     devices: float | None  # of a trial: GPUs, cores where there are none; None: its pools differ
+    slots: int  # the most trials that have run at once since the driver began
     utilisation: float | None  # busy trial seconds / (slots × seconds since the driver began); None: no driver yet
     eta: float | None  # seconds, from the mean epoch so far; None: nothing to go by
     last: float  # seconds since the ledger was last written
     event: str  # the sweep's latest own milestone
     latest: str  # the ledger's latest event
     driver: Holder | None  # as far as can be seen from this machine
+    lost: tuple[str, ...] = ()  # what the ledger should have and has not, in words
 
     @property
     def over(self) -> bool:
@@ -62,13 +67,13 @@ class SweepStatus:
 def read_status(folder: Path, now: float | None = None) -> SweepStatus:
     """Raises LedgerError where the folder holds no sweep."""
     spec, now = read_spec(folder), time.time() if now is None else now
-    with Ledger.read(folder / "ledger.db") as ledger:
-        trials, assignments, states = ledger.trials(), ledger.assignments(), ledger.states()
+    with Ledger.read(folder / "ledger.db") as ledger, ledger.snapshot():
+        missing, trials, assignments, states = lost(ledger), ledger.trials(), ledger.assignments(), ledger.states()
         epochs, events = ledger.epochs(), ledger.events()
     by_key: dict[str, list[EpochRow]] = defaultdict(list)
     for row in epochs:
         by_key[row.key].append(row)
-    metric, concurrent = Metric.model_validate(spec["metric"]), spec["pool"]["max_concurrent"]
+    metric = Metric.model_validate(spec["metric"])
     by_trial = {trial.key: trial for trial in trials}
     arms = [_arm_status(name, assignments, states, by_key, by_trial, metric) for name in spec["arms"]]
     seconds = _seconds(epochs)
@@ -76,6 +81,8 @@ def read_status(folder: Path, now: float | None = None) -> SweepStatus:
     more_trials, more_epochs = (0, 0) if event == "sweep_finished" else _still_to_suggest(folder, trials)
     times = [event.time for event in events] + [row.time for row in epochs] + [trial.time for trial in trials]
     driver, written = holder(folder), max(times, default=0.0)
+    until = now if driver and event not in OVER else written
+    slots, utilisation = _utilisation(events, spec["pool"]["max_concurrent"], until)
     return SweepStatus(
         name=spec["name"],
         metric=metric.name,
@@ -86,12 +93,14 @@ def read_status(folder: Path, now: float | None = None) -> SweepStatus:
         planned=sum(trial.epochs for trial in trials) + more_epochs,
         seconds=seconds,
         devices=None if spec.get("pools") else float(spec["pool"].get("gpus") or spec["pool"].get("cpus", 1)),
-        utilisation=_utilisation(events, concurrent, now if driver and event not in OVER else written),
-        eta=_eta(trials, states, by_key, more_epochs, seconds, concurrent),
+        slots=slots,
+        utilisation=utilisation,
+        eta=_eta(trials, states, by_key, more_epochs, seconds, slots),
         last=now - written,
         event=event,
         latest=_told(events[-1]) if events else "nothing yet",
         driver=driver,
+        lost=tuple(missing),
     )
 
 
@@ -100,24 +109,53 @@ def read_spec(folder: Path) -> dict[str, Any]:
     try:
         spec = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise LedgerError(f"{folder}: holds no sweep ({error}); name the folder of one, such as runs/NAME") from None
+        why = " ".join(str(error).split())
+        raise LedgerError(f"{folder}: holds no sweep ({why}); name the folder of one, such as runs/NAME") from None
     if not isinstance(spec, dict) or not {"name", "arms", "metric", "pool"} <= spec.keys():
         raise LedgerError(f"{folder / 'sweep.yaml'}: is no resolved sweep; name the folder of one, such as runs/NAME")
+    if wrong := _wrong(spec):
+        raise LedgerError(
+            f"{folder / 'sweep.yaml'}: {wrong}, so this is not the resolved sweep that `harness run` wrote there; put "
+            f"that back"
+        )
     return spec
+
+
+def _wrong(spec: Mapping[str, Any]) -> str:
+    """What keeps a resolved sweep, of whatever version, from being read here; empty where nothing does."""
+    if not isinstance(spec["name"], str):
+        return "name is no text"
+    if not isinstance(spec["arms"], dict) or not spec["arms"]:
+        return "arms are no mapping of names to arms"
+    if not isinstance(spec["pool"], dict) or not isinstance(spec["pool"].get("max_concurrent"), int):
+        return "pool has no max_concurrent"
+    try:
+        Metric.model_validate(spec["metric"])
+    except ValidationError:
+        return "metric is not as a sweep has it"
+    return ""
 
 
 def _still_to_suggest(folder: Path, listed: Sequence[TrialRow]) -> tuple[int, int]:
     """Trials and epochs, at most, that are in the plan and not in the ledger yet: searches ask as they go."""
+    file = folder / "sweep.yaml"
+    if (most := _most(file, file.stat().st_mtime_ns)) is None:  # all was listed before the first trial began
+        return 0, 0
+    trials, epochs = most
+    return max(0, trials - len(listed)), max(0, epochs - sum(trial.epochs for trial in listed))
+
+
+@lru_cache(maxsize=1)
+def _most(file: Path, written: int) -> tuple[int, int] | None:
+    """Trials and epochs of the plan, counted again where the file was written again; None where they are no bound."""
     from harness.plan import plan
     from harness.spec import SpecError, load_sweep
 
     try:
-        planned = plan(load_sweep(folder / "sweep.yaml"))
+        planned = plan(load_sweep(file))
     except SpecError:
-        return 0, 0  # a spec of another version: what is listed is all that is known
-    if planned.exact:  # all was listed before the first trial began
-        return 0, 0
-    return max(0, planned.trials - len(listed)), max(0, planned.epochs - sum(trial.epochs for trial in listed))
+        return None  # of another version: what is listed is all that is known
+    return None if planned.exact else (planned.trials, planned.epochs)
 
 
 def _arm_status(
@@ -159,20 +197,23 @@ def _seconds(rows: Sequence[EpochRow]) -> float:
     return sum(row.timing.get("seconds", 0.0) for row in rows)
 
 
-def _utilisation(events: Sequence[EventRow], slots: int, until: float) -> float | None:
-    """Of the driver that drives or drove last: the share of its slots in which a trial ran, until then."""
+def _utilisation(events: Sequence[EventRow], most: int, until: float) -> tuple[int, float | None]:
+    """Of the driver that drives or drove last: its slots, as many as it has used at once, and the share of them in
+    which a trial ran, until then. Of what the pool may hold at `most`, GPUs, memory or the executor may allow fewer.
+    """
     began = max((event.time for event in events if event.kind in ("sweep_started", "sweep_resumed")), default=until)
     if until <= began:
-        return None
-    busy, since = 0.0, dict[str, float]()
+        return 1, None
+    slots, busy, since = 1, 0.0, dict[str, float]()
     for event in events:
         if event.key is None or event.time < began:
             continue
         if event.kind == "started":
             since[event.key] = event.time
+            slots = max(slots, min(most, len(since)))
         elif event.kind in ENDED or event.kind == "interrupted":
             busy += event.time - since.pop(event.key, event.time)
-    return (busy + sum(until - start for start in since.values())) / (slots * (until - began))
+    return slots, (busy + sum(until - start for start in since.values())) / (slots * (until - began))
 
 
 def _told(event: EventRow) -> str:
@@ -187,7 +228,7 @@ def _eta(
     epochs: Mapping[str, Sequence[EpochRow]],
     unlisted: int,
     seconds: float,
-    concurrent: int,
+    slots: int,
 ) -> float | None:
     left = unlisted + sum(
         trial.epochs - len(epochs.get(trial.key, ())) for trial in trials if states[trial.key] not in ENDED
@@ -195,7 +236,7 @@ def _eta(
     spent = sum(map(len, epochs.values()))
     if left == 0:
         return 0.0
-    return left * seconds / spent / concurrent if spent else None
+    return left * seconds / spent / slots if spent else None
 
 
 def watch(folder: Path, every: float = 2.0, console: "Console | None" = None) -> None:
@@ -215,7 +256,7 @@ def watch(folder: Path, every: float = 2.0, console: "Console | None" = None) ->
 
 
 def render(status: SweepStatus) -> Any:
-    """A rich renderable: the arms' table and two lines for the sweep."""
+    """A rich renderable: the arms' table, two lines for the sweep, and one for what its ledger has lost."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -236,7 +277,8 @@ def render(status: SweepStatus) -> Any:
         spent = [f"{arm.epochs:,}", f"{arm.seconds * (status.devices or 1):,.0f}"]
         table.add_row(escape(arm.arm), *counts, *spent, best, escape(at))
     note = [Text("collapsed: of those that have finished")] if collapsed else []
-    return Group(table, *note, Text(_line(status)), Text(_driver_line(status)))
+    missing = [Text(f"rows of the ledger are lost: {'; '.join(status.lost)}", style="red")] if status.lost else []
+    return Group(table, *note, Text(_line(status)), Text(_driver_line(status)), *missing)
 
 
 def _line(status: SweepStatus) -> str:
@@ -250,7 +292,8 @@ def _line(status: SweepStatus) -> str:
     if status.devices not in (None, 1):
         parts.append(f"{status.seconds * (status.devices or 1):,.0f} device-seconds")
     if status.utilisation is not None:
-        parts.append(f"slots {status.utilisation:.0%} busy")
+        slots = "1 slot" if status.slots == 1 else f"{status.slots} slots"
+        parts.append(f"{slots} {status.utilisation:.0%} busy")
     if status.eta and status.event not in OVER:
         parts.append(f"about {status.eta / 60:.1f} min left")
     return f"{', '.join(parts)}; {status.event.replace('_', ' ')}"

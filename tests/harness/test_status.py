@@ -143,6 +143,24 @@ def test_utilisation_is_busy_seconds_over_slots_since_the_driver_began(tmp_path:
         assert status.read_status(folder, now=110.0).utilisation == pytest.approx(((110 - 101) + 6) / (2 * 10))
 
 
+def test_slots_are_as_many_as_have_been_used_at_once_and_no_more_than_the_pool_may_hold(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "s"
+    folder.mkdir(parents=True)
+    (folder / "sweep.yaml").write_text(SPEC.to_yaml(), encoding="utf-8")
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_event("sweep_started")
+        for i, key in enumerate(("aa", "bb", "cc")):
+            ledger.add_trial(key, {"method": {"name": "lejepa"}}, i, 4, "data", "code")
+            ledger.assign("lejepa", {}, 0, i, "evidence", key)
+        ledger.add_event("started", "aa", attempt=1, epoch=0, info={})
+        ledger.add_event("finished", "aa", test={})
+        ledger.add_event("started", "bb", attempt=1, epoch=0, info={})
+        assert status.read_status(folder).slots == 1
+        for key in ("aa", "cc"):
+            ledger.add_event("started", key, attempt=1, epoch=0, info={})
+        assert status.read_status(folder).slots == SPEC.pool.max_concurrent == 2
+
+
 def test_the_driver_and_the_latest_event_are_told(folder: Path) -> None:
     shown = " ".join(text(status.render(status.read_status(folder))).split())
     assert "no driver runs here" in shown
