@@ -75,7 +75,7 @@ def settling(study: Study, unsettled: Sequence[Open]) -> Proposal:
         said = listing([one.text for one in unsettled])
         return "", (
             f"Nothing affordable settles {said}: {st.MOST_SEEDS} pairs of seeds would hardly do, if mean and spread "
-            "are what they seem. What would change it is above."
+            "are what they seem."
         )
     seeds = max(one.wanted for one in within)
     cells = {id(cell): cell for one in within for cell in (one.contrast.a, one.contrast.b)}

@@ -9,8 +9,10 @@ from scipy import stats
 
 from harness.ledger import Ledger
 from reports import compare, load
+from reports import statistics as st
 from reports.evidence import study
 from reports.pairing import pair_up
+from reports.sections import compared_card
 from reports.unpaired import unpaired_interval
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -151,3 +153,22 @@ def test_a_comparison_has_all_forms_and_every_number_names_its_sweep(tmp_path):
     assert "--dir" in page
     assert f"{before.parent.name}/before" in page
     assert f"{after.parent.name}/after" in page
+
+
+@pytest.mark.parametrize(("level", "noise", "settles"), [(65.0, 6.0, True), (65.5, 1.6, False)])
+def test_what_is_open_between_two_sweeps_is_settled_by_seeds_of_its_cell_or_not_at_all(
+    tmp_path, monkeypatch, level, noise, settles
+):
+    monkeypatch.setattr(compared_card, "_effect", lambda pairing, names: None)
+    first = {"vicreg": SyntheticArm(flat(64.0), "vicreg"), "simclr": SyntheticArm(flat(50.0), "simclr")}
+    before, after = two(tmp_path, first, {**first, "vicreg": SyntheticArm(flat(level), "vicreg", noise=noise)})
+    pairing = paired(before, after)
+    said = compared_card.card(pairing, ("before", "after"))
+    needed = st.pairs_needed(pairing.primary.b.judged - pairing.primary.a.judged, 1.0)
+    assert said.strength == "undecided"
+    assert (needed is not None) == settles
+    if settles:
+        assert f"--set seeds={needed} --set arms.simclr=null" in said.command
+        assert f": {needed - 3} trials, about" in said.command_note
+    else:
+        assert (said.command, said.command_note.split(":")[0]) == ("", "Nothing affordable settles it")
