@@ -115,6 +115,12 @@ def milestone(ledger: Ledger) -> str:
     return next((event.kind for event in reversed(ledger.events()) if event.kind in MILESTONES), "sweep_started")
 
 
+def is_over(ledger: Ledger) -> bool:
+    """Finished, and no trial was added or queued again since."""
+    kinds = [event.kind for event in ledger.events() if event.kind in (*MILESTONES, "requeued", EXTENDED)]
+    return kinds[-1:] == ["sweep_finished"]
+
+
 def _settle(ledger: Ledger) -> None:
     """Write what a driver that died could not: what it had running is interrupted, and so is the sweep."""
     with ledger.transaction():

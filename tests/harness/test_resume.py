@@ -278,7 +278,17 @@ def test_a_driver_is_stopped_from_afar_and_another_is_refused_while_it_lives(run
         assert process.wait(20) == 130
     [interrupted] = events(folder, "sweep_interrupted")
     assert interrupted.payload == {"reason": "SIGTERM"}
-    assert "nobody drives it" in call("stop", str(folder)).stdout
+    assert (
+        f"nobody drives it, so there is nothing to stop; `harness resume {folder}`" in call("stop", str(folder)).stdout
+    )
+
+
+def test_stop_of_a_sweep_that_has_finished_names_no_resume_unless_a_trial_waits_again(runs: Path) -> None:
+    folder = sweep(runs)
+    assert call("stop", str(folder)).stdout == f"{folder}: the sweep has finished; there is nothing to stop\n"
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.add_event("requeued", ledger.trials()[0].key)
+    assert f"`harness resume {folder}` goes on" in call("stop", str(folder)).stdout
 
 
 # -- checkpoints that break, disks that are full ----------------------------------------------------------------------
