@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.costs import Speed, side_by_side, time_of
+from harness.fairness import unequal
 from harness.ledger import canonical
 from harness.pool import placement, visible_gpus
 from harness.search_config import Stopping
@@ -147,6 +148,7 @@ def render(
     lines = [totals, *_saved(spec, planned), *measured, _time(spec, planned, speed)]
     if disk is not None:
         lines.append(f"at most {disk / 2**20:,.0f} MiB of disk, two checkpoints a trial and the ledger")
+    lines += unequal(spec, planned)
     return Group(Text(f"{spec.name}: {spec.question}".rstrip(": ")), table, *map(Text, lines))
 
 
