@@ -92,7 +92,9 @@ def run(
         ExecutorName.ray
     ),
     folder: Runs = Path("runs"),
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given, nor in MLFLOW_TRACKING_URI.")
+    ] = None,
     reuse: Reuse = None,
 ) -> None:
     """Run a sweep, then write its report and print the answer."""
@@ -129,6 +131,7 @@ def retry(
     keys: Annotated[list[str] | None, typer.Argument(help="Only these trials: their keys, or the beginnings.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Trials that failed; so without any option.")] = False,
     diverged: Annotated[bool, typer.Option("--diverged", help="Trials whose loss became NaN or infinite.")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; as in the run, where not given.")] = None,
     accept_code_change: AcceptCodeChange = False,
 ) -> None:
     """Try failed or diverged trials again, from their checkpoints: queue them, then resume the sweep."""
@@ -139,7 +142,7 @@ def retry(
         again = to_retry(folder, states, keys or ())
     if not again:
         _fail(2, f"{folder}: no trial has {' or '.join(sorted(states))}; there is nothing to try again")
-    _resume(folder, None, None, accept_code_change, again)
+    _resume(folder, None, tracking_uri, accept_code_change, again)
 
 
 @app.command()
@@ -310,7 +313,9 @@ def export(
 @app.command()
 def doctor(
     folder: Runs = Path("runs"),
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given.")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's store; sqlite in --dir where not given, nor in MLFLOW_TRACKING_URI.")
+    ] = None,
     with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Start Ray once, and end it.")] = True,
     cluster: Annotated[
         str | None, typer.Option(help="Look at the nodes of this Ray: auto, HOST:PORT, or a sweep file, and its pools.")
@@ -410,7 +415,9 @@ def _cluster(given: str) -> "Placement":
 
 
 def _command() -> list[str]:
-    return ["harness", *sys.argv[1:]]
+    from harness.address import command_shown
+
+    return command_shown(["harness", *sys.argv[1:]])
 
 
 @contextmanager

@@ -12,16 +12,16 @@ import sqlite3
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import psutil
+
+from harness.address import VARIABLE, shown, unservable, withhold
+from harness.tracking import default_uri, unreachable
 
 if TYPE_CHECKING:
     from harness.pool import Placement
@@ -30,7 +30,7 @@ PASS, WARN, FAIL = "pass", "warn", "fail"
 _GIB = 2**30
 _ROOM = 5 * _GIB  # of disk, below which a sweep of any size is at risk
 _SHARED = 2 * _GIB  # of shared memory: Ray's objects, and batches that loader processes hand over
-_PATIENCE = 5.0  # seconds for a tracking server
+_PATIENCE = 5.0  # seconds for a store that another process writes
 _RAY_PATIENCE = 120.0  # seconds for Ray's first task: a cold start takes 5 to 20
 
 
@@ -54,7 +54,7 @@ def examine(
         ("shared memory", _shared_memory),
         ("disk", lambda: _disk(runs)),
         ("data", _data),
-        ("tracking", lambda: _tracking(tracking_uri or f"sqlite:///{runs.absolute() / 'mlflow.db'}")),
+        ("tracking", lambda: _tracking(tracking_uri or os.environ.get(VARIABLE) or default_uri(runs / "NAME"))),
     ]
     if cluster is not None:
         checks.append(("cluster", lambda: _cluster(cluster, runs)))
@@ -64,7 +64,8 @@ def examine(
         try:
             yield from check()
         except Exception as error:  # a check that breaks is itself the finding
-            yield Finding(what, FAIL, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            said = withhold(f"{type(error).__name__}: {error}", tracking_uri or "")
+            yield Finding(what, FAIL, " ".join(said.split())[:300])
 
 
 # -- what is installed ------------------------------------------------------------------------------------------------
@@ -201,25 +202,25 @@ def _data() -> Iterator[Finding]:
 
 
 def _tracking(uri: str) -> Iterator[Finding]:
-    parts = urlsplit(uri)
-    shown = uri.replace(f":{parts.password}@", ":…@") if parts.password else uri
-    if parts.scheme in ("http", "https"):
-        try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PATIENCE) as answer:
-                said = f"{shown} answers {answer.status}"
-            yield Finding("tracking", PASS, said)
-        except (urllib.error.URLError, TimeoutError, OSError) as error:
-            yield Finding("tracking", WARN, f"{shown} does not answer ({error}): a sweep runs nevertheless; `harness "
-                          "sync FOLDER` writes into MLflow later what it missed")  # fmt: skip
+    if wrong := unservable(uri):
+        yield Finding("tracking", FAIL, wrong)
         return
-    store = Path(uri.removeprefix("sqlite:///")) if parts.scheme == "sqlite" else None
+    seen = shown(uri)
+    if uri.startswith(("http:", "https:")):
+        if trouble := unreachable(uri):
+            yield Finding("tracking", WARN, f"{seen} does not answer ({trouble}): a sweep runs nevertheless; `harness "
+                          "sync FOLDER` writes into MLflow later what it missed")  # fmt: skip
+        else:
+            yield Finding("tracking", PASS, f"{seen} answers")
+        return
+    store = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     if store is None or not store.is_file():
-        yield Finding("tracking", PASS, f"{shown} (made by the first run)" if store else shown)
+        yield Finding("tracking", PASS, f"{seen} (made by the first run)" if store else seen)
         return
     with sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE) as db:
         (runs,) = db.execute("SELECT count(*) FROM runs").fetchone()
     db.close()
-    yield Finding("tracking", PASS, f"{shown}: {runs} runs")
+    yield Finding("tracking", PASS, f"{seen}: {runs} runs")
 
 
 def _ray() -> Iterator[Finding]:

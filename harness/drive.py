@@ -32,7 +32,7 @@ from harness.recommend import recommend
 from harness.reuse import Library, Reusing, conditions, told
 from harness.search import Search, search_for
 from harness.spec import SweepSpec
-from harness.tracking import MirrorThread
+from harness.tracking import MirrorThread, made_up_for
 from harness.trials import Fingerprint, TrialSpec
 
 if TYPE_CHECKING:
@@ -75,15 +75,21 @@ def drive(spec: SweepSpec, ledger: Ledger, means: Means, resumed: Mapping[str, A
         if resumed is not None:
             ledger.add_event("sweep_resumed", **resumed)
         mirror = MirrorThread(folder, spec.name, means.tracking_uri)
-        ending = _run(where, search, recorder, stop, mirror, spec)
+        ending = _run(where, search, recorder, stop, mirror, spec, made_up_for(folder, means.tracking_uri))
     drop_pruned(ledger)
     return RunSummary(Counter(ledger.states().values()), bool(ending), folder)
 
 
 def _run(
-    where: Executor, search: Search, recorder: Recorder, stop: StopSignals, mirror: MirrorThread, spec: SweepSpec
+    where: Executor,
+    search: Search,
+    recorder: Recorder,
+    stop: StopSignals,
+    mirror: MirrorThread,
+    spec: SweepSpec,
+    remedy: str,
 ) -> str:
-    """Why it stopped early; empty where it did not."""
+    """Why it stopped early; empty where it did not. remedy: of an MLflow that lags."""
     folder, ending = recorder.ledger.path.parent, "the driver failed"  # until we know better
     mirror.start()
     try:
@@ -112,8 +118,7 @@ def _run(
             recorder.close(ending)
         mirror.close()
         if mirror.trouble:
-            recorder.note(f"MLflow lags behind the ledger, which has everything: {mirror.trouble}; "
-                          f"`harness sync {folder}` makes up for it")  # fmt: skip
+            recorder.note(f"MLflow lags behind the ledger, which has everything: {mirror.trouble}; {remedy}")
     return ending
 
 

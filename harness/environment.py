@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 import lejepa.config
+from harness.address import command_shown
 from harness.spec import SweepSpec
 from harness.trials import code_hash
 
@@ -26,7 +27,7 @@ def describe(spec: SweepSpec, executor: str, command: Sequence[str]) -> dict[str
     """The content of `environment.json`; JSON-able. What cannot be found out is null or left out, never guessed."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        "command": command_shown(command),
         "profile": spec.profile,
         "git": _git(Path(lejepa.config.__file__)),
         "code": code_hash(),

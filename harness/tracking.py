@@ -23,9 +23,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from harness.folder import RunError, environment_of, opened
+from harness.address import OPTION, VARIABLE, WITHHELD, same_place, shown, unservable, withhold
+from harness.folder import Refused, RunError, environment_of, opened
 from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
 from harness.spec import SweepSpec
 from harness.status import read_spec
@@ -58,21 +58,57 @@ def default_uri(folder: Path) -> str:
     return f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
 
 
+def asked_for(option: str | None = None) -> str | None:
+    """The store that the user names: by the option, else by MLflow's own variable. Raises Refused as `served` does."""
+    given = option or os.environ.get(VARIABLE)
+    return served(given) if given else None
+
+
+def served(uri: str) -> str:
+    """The address. Raises Refused where MLflow cannot serve it, up or down."""
+    if wrong := unservable(uri):
+        raise Refused(wrong)
+    return uri
+
+
 def uri_of(folder: Path, given: str | None = None) -> str:
-    """Where a sweep is mirrored: as given, else as in its run, else beside its folder."""
-    return given or environment_of(folder).get("tracking_uri") or default_uri(folder)
+    """Where a sweep is mirrored: as given, else as in its run, else beside its folder.
+
+    Raises Refused where the run's address is not kept, and has to be given again; or where MLflow cannot serve it.
+    """
+    known = given or _recorded(folder)
+    if not known:
+        return default_uri(folder)
+    if given or WITHHELD not in known:
+        return served(known)
+    if (named := os.environ.get(VARIABLE)) and same_place(named, known):
+        return served(named)
+    raise Refused(
+        f"{folder}: its MLflow is {known}, of which {WITHHELD} is not kept in the folder; give the address again, as "
+        f"{OPTION} or in {VARIABLE}, or another one"
+    )
 
 
-def recordable(uri: str | None) -> str | None:
-    """A store's address as it may be kept in a file: none that holds a password."""
-    return uri if uri and not urlsplit(uri).password else None
+def _recorded(folder: Path) -> str | None:
+    """The address that the run was given, as it may be kept; None: the store beside its folder."""
+    known = environment_of(folder).get("tracking_uri")
+    return known if isinstance(known, str) else None
+
+
+def made_up_for(folder: Path, uri: str) -> str:
+    """What the user can do about an MLflow that lags."""
+    if (address := shown(uri)) == (_recorded(folder) or default_uri(folder)) and WITHHELD not in address:
+        return f"`harness sync {folder}` makes up for it"
+    again = f"; write out what {WITHHELD} stands for" if WITHHELD in address else ""
+    return f"`harness sync {folder} {OPTION} {address}` makes up for it{again}"
 
 
 def sync(folder: Path, uri: str | None = None) -> tuple[str, str]:
     """Write into MLflow what it lacks of a sweep that nobody drives, its report and its winner among it.
 
-    The address of the store, and what was not logged, as it is not there. Raises Refused where there is no sweep, or a
-    driver runs, which does the same by itself; RunError where MLflow does not take it.
+    The address of the store as it may be seen, and what was not logged, as it is not there. Raises Refused where there
+    is no sweep, or a driver runs, which does the same by itself, or the address has to be given again; RunError where
+    MLflow does not take it.
     """
     folder = folder.absolute()
     with opened(folder) as (spec, ledger):
@@ -80,8 +116,8 @@ def sync(folder: Path, uri: str | None = None) -> tuple[str, str]:
         try:
             missing = MlflowMirror(folder, spec.name, address).publish(spec, ledger)
         except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
-            raise RunError(f"{folder}: MLflow does not take it: {_brief(error)}") from error
-    return address, missing
+            raise RunError(f"{folder}: MLflow does not take it: {_brief(error, address)}") from error
+    return shown(address), withhold(missing, address)
 
 
 def publish(folder: Path, uri: str | None = None, patience: float = 60.0) -> str:
@@ -90,10 +126,11 @@ def publish(folder: Path, uri: str | None = None, patience: float = 60.0) -> str
     Takes so many seconds at most, and a few where the server is down, answers nothing or with an error.
     """
     folder = folder.absolute()
-    again, address = f"`harness sync {folder}` makes up for it", uri_of(folder, uri)
+    address = uri_of(folder, uri)
+    again = made_up_for(folder, address)
     if any(thread.name == _name_of(folder) for thread in threading.enumerate()):
         return f"MLflow lags behind: {again}"
-    if trouble := _unreachable(address):
+    if trouble := unreachable(address):
         return f"MLflow has no report and no winner: {trouble}; {again}"
     told: list[str] = []
     worker = threading.Thread(target=_publish, args=(folder, address, told), daemon=True)
@@ -106,12 +143,12 @@ def _publish(folder: Path, uri: str, told: list[str]) -> None:
     try:
         spec = SweepSpec.model_validate(read_spec(folder))
         with Ledger.read(folder / "ledger.db") as ledger:
-            told.append(MlflowMirror(folder, spec.name, uri).publish(spec, ledger))
+            told.append(withhold(MlflowMirror(folder, spec.name, uri).publish(spec, ledger), uri))
     except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
-        told.append(f"MLflow does not take it: {_brief(error)}; `harness sync {folder}` makes up for it")
+        told.append(f"MLflow does not take it: {_brief(error, uri)}; {made_up_for(folder, uri)}")
 
 
-def _unreachable(uri: str) -> str | None:
+def unreachable(uri: str) -> str | None:
     """What is wrong with a server, found out within seconds; None where nothing is, or the store is a file."""
     if not uri.startswith(("http:", "https:")):
         return None
@@ -120,7 +157,7 @@ def _unreachable(uri: str) -> str | None:
     try:
         status = get(f"{uri.rstrip('/')}/health", timeout=3.0).status_code
     except RequestException as error:
-        return _brief(error)
+        return _brief(error, uri)
     return f"its server answers {status}" if status >= 500 else None
 
 
@@ -302,7 +339,7 @@ class MirrorThread:
     """Replays a sweep's ledger in the background, until closed. MLflow may be down: then it lags, and says so once."""
 
     def __init__(self, folder: Path, name: str, uri: str, every: float = 2.0) -> None:
-        self._folder, self._every = folder, every
+        self._folder, self._uri, self._every = folder, uri, every
         self._patience = _SERVER_PATIENCE if uri.startswith(("http:", "https:")) else _FILE_PATIENCE
         self._mirror = MlflowMirror(folder, name, uri)
         self._closing = threading.Event()
@@ -332,7 +369,7 @@ class MirrorThread:
             with Ledger.read(self._folder / "ledger.db") as ledger:
                 self._mirror.replay(ledger)
         except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow, the sweep goes on
-            self.trouble = _brief(error)
+            self.trouble = _brief(error, self._uri)
             return False
         self.trouble = None
         return True
@@ -342,8 +379,9 @@ def _name_of(folder: Path) -> str:
     return f"mlflow-mirror of {folder.absolute()}"
 
 
-def _brief(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def _brief(error: Exception, uri: str) -> str:
+    """In a line, and without what the address holds of the user's: MLflow's errors quote it."""
+    return " ".join(withhold(f"{type(error).__name__}: {error}", uri).split())[:300]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -87,6 +87,12 @@ def test_a_tracking_server_that_answers_passes_and_a_silent_one_is_a_warning(run
     assert "secret" not in silent.found
 
 
+def test_an_address_that_mlflow_cannot_serve_fails(runs: Path) -> None:
+    said = findings(runs, "foo:bar")["tracking"]
+    assert said.result == FAIL
+    assert "foo:bar: it is of no kind that MLflow knows" in said.found
+
+
 def test_a_store_of_mlflow_is_counted_and_a_broken_one_fails(runs: Path) -> None:
     assert "0 runs" in findings(runs)["tracking"].found
     (runs / "mlflow.db").write_text("no database")

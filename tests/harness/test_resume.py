@@ -1,7 +1,6 @@
 """What `resume`, `stop`, `retry`, `sync` and `gc` do with a sweep, and what they refuse."""
 
 import errno
-import json
 import os
 import shutil
 import sqlite3
@@ -447,6 +446,7 @@ def test_a_store_that_takes_nothing_is_told_once_and_made_up_for_by_sync(
     runs: Path, trouble: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+    monkeypatch.chdir(runs.parent)  # MLflow takes `file:` for a folder's name, and makes it here
     database = runs / "mlflow.db"
     uri = {
         "locked": f"sqlite:///{database}?timeout=0.1",
@@ -486,7 +486,7 @@ def test_sync_of_a_sweep_whose_driver_died_leaves_no_run_running_and_doubles_not
 
 
 def test_sync_says_in_one_line_why_mlflow_takes_nothing(runs: Path) -> None:
-    result = call("sync", str(sweep(runs)), "--tracking-uri", "nonsense://here")
+    result = call("sync", str(sweep(runs)), "--tracking-uri", "sqlite:////proc/no/such/mlflow.db")
     assert result.exit_code == 1
     assert "MLflow does not take it" in result.stderr
     assert result.stderr.count("\n") == 1
@@ -586,11 +586,3 @@ def test_at_the_end_of_a_run_pruned_trials_have_no_checkpoints(runs: Path) -> No
     assert "pruned" in states.values()
     kept = {path.name for path in (folder / "checkpoints").iterdir()}
     assert kept == {key for key, state in states.items() if state != "pruned"}
-
-
-def test_the_environment_keeps_no_password_of_a_store(runs: Path) -> None:
-    address = "mysql://me:secret@127.0.0.1:1/mlflow"
-    run_sweep(SweepSpec.model_validate(SPEC), runs / "swept", "local", address, trainer=Fake())
-    written = (runs / "swept" / "environment.json").read_text()
-    assert "secret" not in written
-    assert json.loads(written)["tracking_uri"] is None

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.ledger import Ledger
+from harness.spec import SpecError, load_sweep
 from harness.tracking import MirrorThread, MlflowMirror, default_uri, flatten
 from tests.harness.fake import trial
 
@@ -179,6 +180,14 @@ def test_a_store_that_is_down_is_named_and_does_not_hold_up_the_driver(folder: P
         thread.close(timeout=20)
     assert time.monotonic() - began < 20
     assert thread.trouble
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "MLflow.db", "mlflow.db-wal", "mlartifacts"])
+def test_a_sweep_cannot_take_the_place_of_mlflows_files(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"question: what?\nname: {name}\n")
+    with pytest.raises(SpecError, match=rf"a\.yaml:2: name: .*{name} is MLflow's"):
+        load_sweep(file)
 
 
 def test_params_are_flat_with_names_mlflow_takes_and_ends_marked_where_cut() -> None:
