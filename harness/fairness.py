@@ -43,9 +43,8 @@ def _of(spec: SweepSpec, cells: Sequence[CellPrice]) -> Iterator[str]:
     for path, values in _trained(arms).items():
         by_nature = path == "views.global_views" and len(masking) > 1  # who masks patches sees one view
         if path not in varied and not by_nature and len(set(values.values())) > 1:
-            said = ", ".join(
-                f"{value} in {arm}" for value, arm in {value: arm for arm, value in values.items()}.items()
-            )
+            first = {value: arm for arm, value in reversed(values.items())}
+            said = ", ".join(f"{value} in {first[value]}" for value in dict.fromkeys(values.values()))
             yield f"unequal training: {path} is {said}, and {_GATE}"
 
 

@@ -147,10 +147,9 @@ def _answers(pairing: Pairing, names: tuple[str, str]) -> Section:
         study = question.focused(either)
         checks = gate.gate(study)
         own = cards.card(study, checks)
-        tally = [f"{sum(check.result == r for check in checks)} {r}" for r in (gate.PASS, gate.WARN, gate.FAIL)]
         rows.append([
             Value(name, name, strong=True), plain(own.question), plain(own.answer), plain(own.strength),
-            plain(listing(tally)),
+            plain(gate.tally(checks)),
         ])  # fmt: skip
     columns = ["sweep", "question", "answer", "strength", "gate"]
     return Section("answers", "What each says by itself", [Table("answers", "Both cards.", columns, rows)])

@@ -192,10 +192,11 @@ def table(study: Study, found: Sequence[Found]) -> Table:
     rows = [_row(one, optimum) for one in found for optimum in one.rule.optima]
     caption = (
         f"Best values {study.selected_on} at every scale, and the exponent of best value ∝ scale^exponent. On a grid: "
-        "the vertex of the parabola in the logarithm around the best value, and for slices the smallest M from which "
-        f"on none is worse than the largest by more than {study.rope:g}, with intervals from resampled seeds; in a "
-        "search, the best of each study. Where an edge of what was tried is best, or often best in resamples, the "
-        "exponent is undecided."
+        "the vertex of the parabola in the logarithm around the best value, in every seed, as a geometric mean with "
+        "Student's interval; for slices, on means, the smallest M from which on none is worse than the largest by more "
+        f"than {study.rope:g}, with intervals from resampled seeds; in a search, the best of each study. Where an edge "
+        "of what was tried is best in any seed or on average, or for slices often in resamples, the exponent is "
+        "undecided."
     )
     return Table("scaling-rules", caption, columns, rows, provenance=True)
 
