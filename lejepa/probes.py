@@ -2,11 +2,12 @@
 
 Protocol `frozen-2`; every number of it can be made again from this text. All accuracies are top-1 in percent.
 
-Features. Images as they are, resized to the training's size, the encoder in evaluation mode, float32. For `linear` and
-`shotK` they are centred on the mean of the training features and divided by one number, their root mean square per
-dimension (but no less than 1e-6 of that of the uncentred features, so that rounding is not blown up). Never one number
-per dimension: whitening would rescue an encoder that has let most of its dimensions collapse. No layer norm either:
-docs/evaluation.md has the comparison.
+Features. Images as they are, resized to the training's size, the encoder in evaluation mode and in the training's
+precision (bf16: under autocast), its output in float32 from there on. For `linear` and `shotK` they are centred on the
+mean of the training features and divided by one number, their root mean square per dimension (but no less than 1e-6 of
+that of the uncentred features, so that rounding is not blown up). Never one number per dimension: whitening would
+rescue an encoder that has let most of its dimensions collapse. No layer norm either: docs/evaluation.md has the
+comparison.
 
 linear. Multinomial logistic regression on all training labels: mean cross-entropy + ridge/2·‖W‖², no penalty on the
 bias, solved to its optimum (L-BFGS, lejepa/logistic.py). The ridge is the one of RIDGES with the best accuracy on
