@@ -201,7 +201,10 @@ def _train(order: Order, trainer: TrainerFactory, after: str = "") -> Generator[
             reason = f"{bad[0]} is {report.metrics[bad[0]]}"
             return Ended("diverged", {"epoch": report.epoch, "step": None, "reason": reason})
         yield report
-    return Ended("finished", {"test": training.test() if order.reads_test else {}, "info": training.info})
+    test = training.test() if order.reads_test else {}
+    for name, why in training.info.get("test_failed", {}).items():
+        yield Noted(f"no {name}: {why}")
+    return Ended("finished", {"test": test, "info": training.info})
 
 
 def restored(order: Order, trainer: TrainerFactory) -> Generator[Message, None, Training]:

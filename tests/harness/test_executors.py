@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.attempt import order
+from harness.attempt import Ended, Noted, attempt, order
 from harness.executors import Executor, LocalExecutor, RayExecutor
 from harness.pool import PoolError, granted
 from harness.search import Enumerated
@@ -13,7 +13,7 @@ from harness.spec import Pool
 from harness.trials import TrialSpec
 from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport
-from tests.harness.fake import Diary, Fake, trial
+from tests.harness.fake import Diary, Fake, FakeTrainer, trial
 
 FINE, RAISES, DIVERGES, NAN, PRUNED, SEARCHES, GOES_ON, AFTER = range(8)  # seeds
 FAKE = Fake(raises={RAISES: 2}, diverges={DIVERGES: 2}, reports_nan={NAN: 3})
@@ -172,3 +172,16 @@ def test_cuda_without_a_gpu_in_the_pool_is_refused() -> None:
     assert granted(TrainConfig(device="auto", threads=3), Pool(cpus=2, gpus=0.5)).model_dump(
         include={"device", "threads"}
     ) == {"device": "cuda", "threads": 3}
+
+
+def test_a_score_that_could_not_be_had_is_noted_and_the_trial_finishes(tmp_path: Path) -> None:
+    class Diverges(FakeTrainer):
+        def test(self) -> dict[str, float]:
+            self.info["test_failed"] = {"test/finetune": "the loss is not finite in epoch 1"}
+            return super().test()
+
+    one = trial(0)
+    *_, noted, ended = attempt(order(one, one.config, 1, tmp_path), lambda config, place: Diverges(FAKE, config, place))
+    assert noted == Noted("no test/finetune: the loss is not finite in epoch 1")
+    assert isinstance(ended, Ended)
+    assert (ended.state, list(ended.payload["test"])) == ("finished", ["test/linear"])
