@@ -1,9 +1,13 @@
 """MLflow's address: what it holds of the user's is never kept or shown, and nothing is written elsewhere instead."""
 
+import json
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from harness.folder import Refused, environment_of
 from harness.resume import resume_sweep
 from harness.run import run_sweep
 from harness.spec import SweepSpec
-from harness.tracking import default_uri, sync, uri_of
+from harness.tracking import _client, default_uri, sync, uri_of
 from tests.harness.fake import Fake
 
 SPEC = {"name": "swept", "base": {"epochs": 2, "data": {"name": "digits", "size": 16}}, "seeds": 2}
@@ -23,6 +27,28 @@ USER, PASSWORD = "robertina", "s3cret%2Fword"
 ADDRESS = f"http://{USER}:{PASSWORD}@127.0.0.1:9"  # where nobody listens
 SEEN = "http://…@127.0.0.1:9"
 SECRETS = (USER, "s3cret", "word@")
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The place of one that knows a single run, whatever it is asked."""
+    run = {"info": {"run_id": "1", "run_name": "a", "experiment_id": "1", "status": "FINISHED"}, "data": {}}
+
+    class Knows(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"run": run, "run_info": run["info"]}).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Knows) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
@@ -68,6 +94,12 @@ def test_a_sweep_keeps_and_shows_no_user_name_or_password_and_writes_nowhere_els
     kept = [*all_that_is_kept(runs), *(("a command's output", result.output) for result in told)]
     assert [(where, secret) for where, text in kept for secret in SECRETS if secret in text] == []
     assert sum(SEEN in text for _, text in kept) > 5
+
+
+def test_mlflow_itself_prints_no_address_when_a_run_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    with server() as place:
+        _client(f"http://{USER}:{PASSWORD}@{place}").set_terminated("1", "FINISHED")
+    assert capfd.readouterr().out == ""
 
 
 def test_an_address_of_another_place_is_not_taken_for_the_one_that_was_withheld(
