@@ -255,7 +255,7 @@ def report(
         _fail(2, f"{len(folders)} given: name one sweep, or two with --compare")
     if compare and watch:
         _fail(2, "--watch follows one sweep; --compare reads two: give one of them")
-    with _user_errors(LoadError):
+    with _user_errors(LoadError), _writing(folders[0]):
         if compare:
             _compare(folders[0], folders[1], out)
         elif watch:
@@ -392,7 +392,7 @@ def _finish(summary: "RunSummary", tracking_uri: str | None) -> None:
 
     if summary.interrupted:
         raise typer.Exit(130)
-    _report(summary.folder)
+    _report(summary.folder, code=1)
     if told := publish(summary.folder, tracking_uri):
         typer.secho(told, err=True)
     if failed := summary.counts.get("failed"):
@@ -432,12 +432,34 @@ def _run_errors() -> Iterator[None]:
         _fail(2 if isinstance(error, Refused) else 1, str(error))
 
 
-def _report(folder: Path, out: Path | None = None) -> None:
-    from reports import build
+def _report(folder: Path, out: Path | None = None, code: int = 2) -> None:
+    from harness.ledger import Ledger, remedy
+    from harness.losses import lost
+    from reports import LoadError, build
 
-    built = build(folder, out)
+    with _writing(folder, code):
+        try:
+            built = build(folder, out)
+        except LoadError as error:
+            _fail(code, str(error))
+    with Ledger.read(folder / "ledger.db") as ledger:
+        missing = lost(ledger)
+    if missing:
+        typer.secho(f"{folder}: rows of the ledger are lost: {'; '.join(missing)}; {remedy(folder)}", err=True)
     typer.echo(built.answer)
     typer.echo(f"report: {built.html}")
+
+
+@contextmanager
+def _writing(folder: Path, code: int = 2) -> Iterator[None]:
+    """A report that cannot be written ends in one line."""
+    try:
+        yield
+    except BrokenPipeError:  # of who reads what is printed
+        raise
+    except OSError as error:
+        _fail(code, f"{folder}: its report cannot be written: {error}; the ledger is as it was, and `harness report "
+                    f"{folder} --out OTHER` writes it elsewhere")  # fmt: skip
 
 
 def _compare(first: Path, second: Path, out: Path | None) -> None:
