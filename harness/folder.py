@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.check import explain
 from harness.ledger import Ledger, LedgerError
 from harness.lock import LOCK, Locked, driving, outlast_orphans
 from harness.pool import PoolError
 from harness.record import record
+from harness.source import SpecError, read
 from harness.spec import SweepSpec
 from harness.status import read_spec
 from harness.trials import TrialSpec
@@ -69,19 +71,27 @@ def opened(folder: Path) -> Iterator[tuple[SweepSpec, Ledger]]:
     """
     with ExitStack() as stack:
         try:
-            spec = SweepSpec.model_validate(read_spec(folder))
+            spec = _spec_of(folder)
             Ledger.read(folder / "ledger.db").close()  # opening to write would make one
             stack.enter_context(driving(folder))
             outlast_orphans(folder)
             ledger = stack.enter_context(Ledger(folder / "ledger.db"))
             _settle(ledger)
             if _finish_extension(folder, ledger):
-                spec = SweepSpec.model_validate(read_spec(folder))
-        except ValidationError as error:
-            raise Refused(f"{folder / 'sweep.yaml'}: {error}") from error
-        except (LedgerError, Locked, OSError) as error:
+                spec = _spec_of(folder)
+        except (SpecError, LedgerError, Locked, OSError) as error:
             raise Refused(str(error)) from error
         yield spec, ledger
+
+
+def _spec_of(folder: Path) -> SweepSpec:
+    """The resolved sweep. Raises LedgerError where there is none, SpecError where this version cannot read it."""
+    raw, file = read_spec(folder), folder / "sweep.yaml"
+    try:
+        return SweepSpec.model_validate(raw)
+    except ValidationError as error:
+        _, places = read(file.read_text(encoding="utf-8"), str(file))
+        raise SpecError(explain(error, SweepSpec, raw, places)) from None
 
 
 @contextmanager

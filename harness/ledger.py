@@ -230,8 +230,16 @@ class Ledger:
         return found[0]
 
     def assignments(self) -> list[AssignmentRow]:
-        rows = self.select("SELECT id, arm, cell, study, ordinal, purpose, key FROM assignments ORDER BY id")
-        return [AssignmentRow(r[1], self._object(r[2], "assignments", "cell", r[0]), *r[3:]) for r in rows]
+        columns = "id, cell, trials.key, assignments.key, arm, study, ordinal, purpose"
+        found = []
+        for number, cell, known, key, arm, study, ordinal, purpose in self.select(
+            f"SELECT {columns} FROM assignments LEFT JOIN trials USING (key) ORDER BY id"
+        ):
+            if known is None:
+                raise self._damaged("assignments", f"is of trial {key}, which table trials lacks", number)
+            values = self._object(cell, "assignments", "cell", number)
+            found.append(AssignmentRow(arm, values, study, ordinal, purpose, key))
+        return found
 
     def epochs(self, key: str | None = None) -> list[EpochRow]:
         """Epochs of one trial or of all, by key and epoch."""
@@ -277,9 +285,11 @@ class Ledger:
             raise self._error(error) from error
 
     def _error(self, error: sqlite3.Error) -> LedgerError:
-        code = getattr(error, "sqlite_errorcode", None)  # None: of Python, where text is no UTF-8
-        damaged = code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        return LedgerError(f"{self.path}: {error}" + (f"; {remedy(self.path.parent)}" if damaged else ""))
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:  # of Python, where text is no UTF-8
+            return LedgerError(f"{self.path}: {error}; {remedy(self.path.parent)}")
+        damaged = code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        return LedgerError(f"{self.path}: {error}" + ("; put back a copy of it" if damaged else ""))
 
     def _object(self, cell: Any, table: str, column: str, *row: object) -> dict[str, Any]:
         """A cell that holds a JSON object."""

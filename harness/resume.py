@@ -180,8 +180,8 @@ def _check_data(folder: Path, spec: SweepSpec, ledger: Ledger, fingerprint: Fing
         such = f"{purpose} {ordinal} of arm {arm}, cell {cell}, study {study}"
         raise Refused(
             f"{folder}: {len(empty)} of {len(planned)} places of the design have no trial in the ledger, such as "
-            f"{such}: rows are lost, and then {remedy(folder)}; or the version that began the sweep, which environment.json "
-            f"names, plans otherwise, and then go on with that one"
+            f"{such}: rows are lost, and then {remedy(folder)}; or the version that began the sweep, which "
+            f"environment.json names, plans otherwise, and then go on with that one"
         )
     strange = [place for place, key in planned.items() if filled[place] != key]
     if strange:

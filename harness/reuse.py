@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.attempt import Ended, Listener, Started, hear
-from harness.ledger import ENDED, Ledger, LedgerError
+from harness.ledger import ENDED, STATE_AFTER, Ledger, LedgerError
 from harness.pool import PoolError, granted
 from harness.record import once, recorded
 from harness.search import Search
@@ -127,7 +127,10 @@ def _held(path: Path) -> list[tuple[str, Held]]:
     code = code_hash()
     with Ledger.read(path) as ledger, ledger.snapshot():
         mixed = any(ledger.select("SELECT 1 FROM events WHERE kind = 'code_changed'"))
-        states, codes = ledger.states(), dict(ledger.select("SELECT key, code FROM trials"))
+        codes = dict(ledger.select("SELECT key, code FROM trials ORDER BY rowid"))
+        states = dict.fromkeys(codes, "waiting")
+        for key, kind in ledger.select("SELECT key, kind FROM events JOIN trials USING (key) ORDER BY id"):
+            states[key] = STATE_AFTER.get(kind, states[key])
     held = []
     for key, state in states.items():
         why = "" if state == "finished" else f"it is {state} there"

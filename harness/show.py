@@ -12,23 +12,39 @@ from harness.source import write
 def find_trial(key: str, folder: Path) -> tuple[Path, str]:
     """(sweep folder, whole key) of the one trial whose key starts so, in a sweep's folder or in any below `folder`.
 
-    Raises LedgerError where there is no such trial, or more than one in a sweep.
+    Where several sweeps have it: the newest. Raises LedgerError where there is no such trial, or more than one.
     """
+    return find_trials(key, folder)[0]
+
+
+def find_trials(key: str, folder: Path) -> list[tuple[Path, str]]:
+    """As `find_trial`, in every sweep that has it, the newest first. A ledger that cannot be read hides no other."""
     folders = (
         [folder] if (folder / "ledger.db").is_file() else sorted(path.parent for path in folder.glob("*/ledger.db"))
     )
-    found = [(sweep, trial) for sweep in folders for trial in _keys(sweep) if trial.startswith(key)]
+    found, unread = list[tuple[Path, str]](), list[str]()
+    for sweep in folders:
+        try:
+            found += [(sweep, trial) for trial in _keys(sweep) if trial.startswith(key)]
+        except LedgerError as error:
+            unread.append(str(error))
     if len({trial for _, trial in found}) > 1:
         shown = ", ".join(sorted({trial for _, trial in found})[:4])
         raise LedgerError(f"{key}: several trials start so ({shown}, …); give more of the key")
+    if not found and unread:
+        raise LedgerError(unread[0] if len(folders) == 1 else _not_found(key, folder, unread))
     if not found:
         raise LedgerError(f"{key}: no trial in {folder} has a key that starts so; see `harness status` or the report")
-    return max(found, key=lambda hit: (hit[0] / "ledger.db").stat().st_mtime)  # where two sweeps share it: the newer
+    return sorted(found, key=lambda hit: (hit[0] / "ledger.db").stat().st_mtime, reverse=True)
+
+
+def _not_found(key: str, folder: Path, unread: list[str]) -> str:
+    return f"{key}: no trial in {folder} that can be read has a key that starts so; not read: {'; '.join(unread)}"
 
 
 def _keys(sweep: Path) -> list[str]:
     with Ledger.read(sweep / "ledger.db") as ledger:
-        return list(ledger.states())
+        return [key for (key,) in ledger.select("SELECT key FROM trials ORDER BY rowid")]
 
 
 def render(folder: Path, key: str) -> Any:

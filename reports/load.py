@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from harness.ledger import AssignmentRow, EventRow, Ledger, TrialRow, canonical
+from harness.ledger import AssignmentRow, EventRow, Ledger, LedgerError, TrialRow, canonical
+from harness.losses import lost_within
+from harness.status import read_spec
 from reports import notebook
 
 EVIDENCE = frozenset({"evidence", "floor", "confirm"})  # search trials chose something, so they prove nothing
@@ -49,6 +50,7 @@ class Sweep:
     epochs: pd.DataFrame
     events: list[EventRow]
     configs: dict[str, dict[str, Any]]  # key → resolved config
+    lost: tuple[str, ...] = ()  # what the ledger should have of its trials and has not, in words
 
     def __repr__(self) -> str:
         arms = ", ".join(str(arm) for arm in self.trials["arm"].unique())
@@ -83,19 +85,31 @@ class Sweep:
 
 
 def load(folder: str | os.PathLike[str]) -> Sweep:
-    """Read `folder`. Raises LoadError where sweep.yaml is missing, harness.ledger.LedgerError on a broken ledger."""
+    """Read `folder`. Raises LoadError where sweep.yaml is missing, harness.ledger.LedgerError on a broken ledger or
+    another file that cannot be read.
+    """
     folder = Path(folder)
     if not (folder / "sweep.yaml").is_file():
         raise LoadError(f"{folder}: there is no sweep.yaml here; name the folder of a sweep, such as runs/quickstart")
-    spec = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))
     environment_file = folder / "environment.json"
-    environment = json.loads(environment_file.read_text(encoding="utf-8")) if environment_file.is_file() else {}
-    with Ledger.read(folder / "ledger.db") as ledger:
-        # Events before epochs: while a sweep runs, a trial that is read as finished then has all its epochs.
+    environment = _environment(environment_file) if environment_file.is_file() else {}
+    with Ledger.read(folder / "ledger.db") as ledger, ledger.snapshot():
+        spec = read_spec(folder)
         rows, assignments, events, states = ledger.trials(), ledger.assignments(), ledger.events(), ledger.states()
-        epochs = _epochs_frame(ledger, [row.key for row in rows])
+        epochs, lost = _epochs_frame(ledger, [row.key for row in rows]), tuple(lost_within(ledger))
     trials = _places_frame(assignments).merge(_trials_frame(rows, events, states, epochs), on="key", how="left")
-    return Sweep(folder, spec, environment, trials, epochs, events, {row.key: row.config for row in rows})
+    configs = {row.key: row.config for row in rows}
+    return Sweep(folder, spec, environment, trials, epochs, events, configs, lost)
+
+
+def _environment(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{file}: cannot be read ({error}); put back a copy of it") from error
+    if not isinstance(found, dict):
+        raise LedgerError(f"{file}: holds no mapping of keys; put back a copy of it")
+    return found
 
 
 def _places_frame(assignments: list[AssignmentRow]) -> pd.DataFrame:

@@ -25,7 +25,9 @@ def section(study: Study, checks: list[Check]) -> Section:
 
 
 def caveats(study: Study, checks: list[Check]) -> list[str]:
-    said = [_fixed(study), *_encoders(study), *_tuned(study), *_candidates(study)]
+    lost = study.sweep.lost
+    said = [f"Rows of the ledger are lost, and this is made from the others: {'; '.join(lost)}." if lost else ""]
+    said += [_fixed(study), *_encoders(study), *_tuned(study), *_candidates(study)]
     if any(LAMBDA in cell.values for cell in study.cells):
         said.append(
             "λ is meant in the convention of the paper's code: (1 − λ)·prediction + λ·SIGReg, the statistic scaled by "

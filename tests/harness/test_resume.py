@@ -230,6 +230,72 @@ def test_a_ledger_from_which_rows_are_lost_is_never_finished_over(
     db.close()
 
 
+def test_status_and_report_say_which_rows_are_lost(runs: Path) -> None:
+    folder = sweep(runs)
+    with sqlite3.connect(folder / "ledger.db") as db:
+        db.execute("DELETE FROM epochs WHERE key = (SELECT key FROM trials LIMIT 1) AND epoch = 2")
+    db.close()
+    assert "table epochs lacks epochs of 1 trial" in " ".join(call("status", str(folder)).stdout.split())
+    result = call("report", str(folder))
+    assert result.exit_code == 0
+    assert "rows of the ledger are lost: table epochs lacks epochs of 1 trial" in result.stderr
+    assert "Rows of the ledger are lost" in (folder / "report" / "report.md").read_text()
+
+
+def test_a_report_that_cannot_be_written_ends_in_one_line(runs: Path) -> None:
+    folder = sweep(runs)
+    (runs / "file").write_text("in the way")
+    for options in (["--out", str(runs / "file" / "report")], ["--out", str(runs / "file"), "--watch"]):
+        result = call("report", str(folder), *options)
+        assert result.exit_code == 2, result.exception
+        assert "the ledger is as it was, and `harness report " in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_run_whose_report_cannot_be_written_ends_with_1_and_its_ledger_is_whole(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sweep(runs, Dying(seed=1, epoch=3))
+    (folder / "report").write_text("in the way")
+    monkeypatch.setattr("lejepa.trainer.Trainer", Fake())
+    result = call("resume", str(folder))
+    assert result.exit_code == 1, result.exception
+    assert f"`harness report {folder} --out OTHER` writes it elsewhere" in result.stderr.splitlines()[-1]
+    assert events(folder, "sweep_finished")
+
+
+def test_a_sweep_file_that_this_version_cannot_read_is_explained_in_one_line_with_its_place(runs: Path) -> None:
+    folder = sweep(runs, Dying(seed=1, epoch=3))
+    text = (folder / "sweep.yaml").read_text()
+    place = text.splitlines().index("rope: 1.0") + 1
+    (folder / "sweep.yaml").write_text(text.replace("rope: 1.0", "rope: wide"))
+    with pytest.raises(Refused) as told:
+        resume_sweep(folder, trainer=Fake())
+    assert str(told.value).startswith(f"{folder / 'sweep.yaml'}:{place}: rope: ")
+    assert "http" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("  max_concurrent:", "  max_concurrentx:", "pool has no max_concurrent"),
+        ("arms:", "arms: [1]\nrest:", "arms are no mapping"),
+        ("metric:", "metric: {x: 1}\nrest:", "metric is not as a sweep has it"),
+        ("metric:", "metric: [:", "holds no sweep"),
+    ],
+)
+def test_a_damaged_sweep_file_is_one_line_for_whoever_reads_it(runs: Path, before: str, after: str, says: str) -> None:
+    folder = sweep(runs, Dying(seed=1, epoch=3))
+    text = (folder / "sweep.yaml").read_text()
+    (folder / "sweep.yaml").write_text(text.replace(before, after, 1))
+    for command in ("resume", "status", "report", "gc"):
+        result = call(command, str(folder))
+        assert result.exit_code == 2, result.exception
+        assert says in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
 def test_another_torch_is_warned_of_and_recorded_once(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
