@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 OPTION, VARIABLE = "--tracking-uri", "MLFLOW_TRACKING_URI"  # by which a user gives one; the second is MLflow's own
@@ -60,6 +61,14 @@ def same_place(one: str, other: str) -> bool:
     """Whether two addresses differ at most in what is withheld of them."""
     bare = [shown(address).replace(f"{WITHHELD}@", "").rstrip("/") for address in (one, other)]
     return bare[0] == bare[1]
+
+
+def absolute(address: str) -> str:
+    """The address, from wherever it is read: SQLite's file by its whole path. A `file:` of SQLite's own stays."""
+    file = address.removeprefix("sqlite:///")
+    if file == address or file.startswith(("file:", ":memory:")) or not file:
+        return address
+    return f"sqlite:///{Path(file).absolute()}"
 
 
 def unservable(address: str) -> str:

@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.address import OPTION, VARIABLE, WITHHELD, same_place, shown, unservable, withhold
+from harness.address import OPTION, VARIABLE, WITHHELD, absolute, same_place, shown, unservable, withhold
 from harness.folder import Refused, RunError, environment_of, opened
 from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
 from harness.spec import SweepSpec
@@ -65,10 +65,10 @@ def asked_for(option: str | None = None) -> str | None:
 
 
 def served(uri: str) -> str:
-    """The address. Raises Refused where MLflow cannot serve it, up or down."""
+    """The address, from any working directory. Raises Refused where MLflow cannot serve it, up or down."""
     if wrong := unservable(uri):
         raise Refused(wrong)
-    return uri
+    return absolute(uri)
 
 
 def uri_of(folder: Path, given: str | None = None) -> str:

@@ -85,7 +85,7 @@ def test_a_sweep_keeps_and_shows_no_user_name_or_password_and_writes_nowhere_els
     told.append(call(monkeypatch, "sync", str(folder), "--tracking-uri", ADDRESS))
     assert "MLflow does not take it" in told[-1].stderr
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ADDRESS)
-    monkeypatch.setattr(cli, "_report", lambda folder: None)  # one is enough
+    monkeypatch.setattr(cli, "_report", lambda *_, **__: None)  # one is enough
     told.append(call(monkeypatch, "retry", str(folder)))
     assert told[-1].exit_code == 0, told[-1].output
     assert "MLflow lags behind" in told[-1].stderr
@@ -117,16 +117,17 @@ def test_an_address_of_another_place_is_not_taken_for_the_one_that_was_withheld(
         assert uri_of(folder) == same
 
 
-def test_a_run_takes_the_address_of_mlflows_own_variable_and_keeps_it(
+def test_a_run_takes_the_address_of_mlflows_own_variable_and_keeps_it_for_any_directory(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = f"sqlite:///{runs.parent / 'elsewhere' / 'mlflow.db'}"
-    Path(runs.parent / "elsewhere").mkdir()
+    (runs.parent / "elsewhere").mkdir()
     (runs / "mlflow.db").rename(runs.parent / "elsewhere" / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", elsewhere)
+    monkeypatch.chdir(runs.parent / "elsewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     run_sweep(SweepSpec.model_validate(SPEC), runs / "swept", "local", trainer=Fake())
+    monkeypatch.chdir("/")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert sync(runs / "swept")[0] == elsewhere
+    assert sync(runs / "swept")[0] == f"sqlite:///{runs.parent / 'elsewhere' / 'mlflow.db'}"
     assert not (runs / "mlflow.db").exists()
 
 
