@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.folder import milestone
-from harness.ledger import Ledger
+from harness.ledger import Ledger, LedgerError
 from harness.winner import Winner, winner
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _log_winner(place: Place, folder: Path, best: Winner) -> str:
     with TemporaryDirectory() as scratch:
         try:
             weights = _export(folder, best.key, Path(scratch) / "encoder")
-        except (CheckpointError, DataError, ExportError) as error:
+        except (CheckpointError, DataError, ExportError, LedgerError) as error:
             return f"no model of the winner {best.key}: {error}"
         place.client.log_artifacts(place.run, str(weights), _WEIGHTS)
         if not kept:
