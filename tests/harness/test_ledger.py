@@ -146,7 +146,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
         ("UPDATE epochs SET timing = x'00'", r"table epochs, row aa11, 1: timing is not JSON"),
         ("UPDATE events SET payload = CAST(x'7bff' AS TEXT)", "Could not decode"),
         ("UPDATE assignments SET cell = ''", r"table assignments, row 1: cell is not JSON"),
-        ("DELETE FROM trials", r"table events, row 1: is of trial aa11, which table trials lacks"),
+        ("DELETE FROM trials", r"table assignments, row 1: is of trial aa11, which table trials lacks"),
     ],
 )
 def test_a_damaged_row_is_told_with_its_table_and_what_to_do(ledger: Ledger, sql: str, says: str) -> None:
@@ -160,6 +160,14 @@ def test_a_damaged_row_is_told_with_its_table_and_what_to_do(ledger: Ledger, sql
     assert str(told.value).startswith(f"{ledger.path}: ")
     assert "put back a copy of ledger.db, or `harness run " in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_an_event_of_no_trial_is_told_also_where_only_states_are_asked_for(ledger: Ledger) -> None:
+    ledger.add_event("started", "aa11")
+    ledger._execute("PRAGMA foreign_keys = OFF")
+    ledger._execute("DELETE FROM trials")
+    with pytest.raises(LedgerError, match="table events, row 1: is of trial aa11, which table trials lacks"):
+        ledger.states()
 
 
 def test_pages_that_were_overwritten_are_told_wherever_they_are_met(tmp_path: Path) -> None:
