@@ -14,8 +14,6 @@ from harness.ledger import ENDED, Ledger, canonical
 from harness.selecting import lambda_of, worth
 from harness.spec import Metric
 
-__all__ = ["Freed", "Keep", "collect", "drop_pruned"]
-
 LAST = "last.pt"  # as in lejepa/checkpoint.py, which needs torch
 
 

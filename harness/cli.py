@@ -98,7 +98,9 @@ def run(
     reuse: Reuse = None,
 ) -> None:
     """Run a sweep, then write its report and print the answer."""
+    from harness.fairness import unequal
     from harness.folder import already_there
+    from harness.plan import plan
     from harness.preflight import preflight
     from harness.run import run_sweep
     from harness.spec import load_sweep
@@ -109,6 +111,8 @@ def run(
         if target.exists():
             _fail(2, already_there(target))
         preflight(spec, file)
+        for line in unequal(spec, plan(spec)):
+            typer.secho(line, err=True)
     with _run_errors():
         _finish(run_sweep(spec, target, executor.value, tracking_uri, _command(), reuse=reuse or ()), tracking_uri)
 

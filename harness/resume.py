@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from harness.attempt import TrainerFactory, lejepa_trainer
 from harness.budget import EVENT as BUDGET_SPENT
 from harness.drive import Means, RunSummary, drive
-from harness.folder import EXTENDED, MILESTONES, Refused, environment_of, opened
+from harness.folder import EXTENDED, Refused, environment_of, is_over, opened
 from harness.importance import weigh
 from harness.ledger import AssignmentRow, Ledger, LedgerError, canonical, remedy
 from harness.losses import lost
@@ -51,7 +51,7 @@ def resume_sweep(
     folder, requeue = Path(folder).absolute(), list(requeue)
     with opened(folder) as (spec, ledger):
         _refuse_losses(folder, ledger)
-        if _is_over(ledger) and not requeue:
+        if is_over(ledger) and not requeue:
             weigh(spec, ledger)  # a sweep that ended before the ledger kept it
             recommend(spec, ledger)
             return None
@@ -124,12 +124,6 @@ def why_over(folder: Path) -> str:
         f"{folder}: budget.{name} is used, and {waiting} trials wait; `harness extend {folder} --set budget.{name}=N` "
         f"goes on, N above {limit:g}"
     )
-
-
-def _is_over(ledger: Ledger) -> bool:
-    """Finished, and no trial was added or queued again since."""
-    kinds = [event.kind for event in ledger.events() if event.kind in (*MILESTONES, "requeued", EXTENDED)]
-    return kinds[-1:] == ["sweep_finished"]
 
 
 def to_retry(folder: Path, states: Collection[str], prefixes: Sequence[str] = ()) -> list[str]:

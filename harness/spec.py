@@ -82,9 +82,7 @@ class Cell:
 class SweepSpec(Part):
     """A sweep as resolved: what `sweep.yaml` in its folder holds."""
 
-    name: Annotated[
-        Word, AfterValidator(_of_a_folder)
-    ]  # of the folder runs/NAME; letters, digits, `.`, `_`, `-`, at most 64
+    name: Name  # of the folder runs/NAME; letters, digits, `.`, `_`, `-`, at most 64
     question: str = ""  # what the report answers, in your words
     # a TrainConfig by its parts; not seed, device and threads, which follow from `seeds` and the pool
     base: dict[str, Any] = {}

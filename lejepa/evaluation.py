@@ -72,17 +72,23 @@ class Evaluation:
 
     # -- on test, at the very end -------------------------------------------------------------------------------------
 
-    def test(self) -> dict[str, float]:
-        """`test/…` accuracies; what the probes choose, they choose on val. The only place that reads test labels."""
-        found = _named("test", self._judge(self.data))
+    def test(self) -> tuple[dict[str, float], dict[str, str]]:
+        """`test/…` accuracies; what the probes choose, they choose on val. The only place that reads test labels.
+
+        Beside them, by name, why one could not be had: fine-tuning may diverge.
+        """
+        found, failed = _named("test", self._judge(self.data)), dict[str, str]()
         if self.config.probe.finetune:
-            found["test/finetune"] = finetune(
-                self.method.evaluated, self.data.train, self.data.test, self.multicrop, len(self.data.classes),
-                self.config,
-            )  # fmt: skip
+            try:
+                found["test/finetune"] = finetune(
+                    self.method.evaluated, self.data.train, self.data.test, self.multicrop, len(self.data.classes),
+                    self.config,
+                )  # fmt: skip
+            except FloatingPointError as error:
+                failed["test/finetune"] = str(error)
         for name, data in self.elsewhere.items():
             found |= _named(f"test/{name}", self._judge(data))
-        return found
+        return found, failed
 
     def _judge(self, data: Dataset) -> dict[str, float]:
         train, val, test = (self.features(split) for split in (data.train, data.val, data.test))

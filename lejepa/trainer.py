@@ -210,13 +210,10 @@ class Trainer:
 
         Where fine-tuning diverges its score is missing, and `info["test_failed"]` has the reason by its name.
         """
-        try:
-            return self.evaluation.test()
-        except FloatingPointError as error:
-            self.info["test_failed"] = {"test/finetune": str(error)}
-        others = copy.copy(self.evaluation)
-        others.config = self.config.model_copy(update={"probe": self.config.probe.model_copy(update={"finetune": 0})})
-        return others.test()
+        found, failed = self.evaluation.test()
+        if failed:
+            self.info["test_failed"] = failed
+        return found
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")

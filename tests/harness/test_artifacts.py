@@ -11,7 +11,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from harness.checkpoints import Keep, collect
+from harness.checkpoints import collect
+from harness.keep import Keep
 from harness.ledger import Ledger
 from harness.run import run_sweep
 from harness.spec import SweepSpec

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.checkpoints import Keep, collect
+from harness.checkpoints import collect
+from harness.keep import Keep
 from harness.ledger import Ledger
 from harness.run import run_sweep
 from harness.rungs import Rungs

@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner, Result
 
 from harness import cli, environment, resume
-from harness.checkpoints import Keep, collect
+from harness.checkpoints import collect
 from harness.folder import Refused, RunError
+from harness.keep import Keep
 from harness.ledger import Ledger, LedgerError
 from harness.lock import driving
 from harness.resume import resume_sweep, to_retry
