@@ -17,9 +17,9 @@ from harness.ledger import Ledger, LedgerError
 from harness.lock import LOCK, Locked, driving, outlast_orphans
 from harness.pool import PoolError
 from harness.record import record
+from harness.resolved import read_spec
 from harness.source import SpecError, read
 from harness.spec import SweepSpec
-from harness.status import read_spec
 from harness.trials import TrialSpec
 
 DRIVER_DIED = "the driver died"  # reason of what a later driver writes for it

@@ -10,12 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError
-
-from harness.ledger import ENDED, AssignmentRow, EpochRow, EventRow, Ledger, LedgerError, TrialRow
+from harness.ledger import ENDED, AssignmentRow, EpochRow, EventRow, Ledger, TrialRow
 from harness.lock import Holder, holder
 from harness.losses import lost
+from harness.resolved import read_spec
 from harness.search_config import Metric
 from harness.selecting import lambda_of, worth
 from lejepa.config import FLOORS
@@ -102,38 +100,6 @@ def read_status(folder: Path, now: float | None = None) -> SweepStatus:
         driver=driver,
         lost=tuple(missing),
     )
-
-
-def read_spec(folder: Path) -> dict[str, Any]:
-    """The resolved sweep.yaml of a folder. Raises LedgerError where there is none."""
-    try:
-        spec = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise LedgerError(f"{folder}: holds no sweep ({why}); name the folder of one, such as runs/NAME") from None
-    if not isinstance(spec, dict) or not {"name", "arms", "metric", "pool"} <= spec.keys():
-        raise LedgerError(f"{folder / 'sweep.yaml'}: is no resolved sweep; name the folder of one, such as runs/NAME")
-    if wrong := _wrong(spec):
-        raise LedgerError(
-            f"{folder / 'sweep.yaml'}: {wrong}, so this is not the resolved sweep that `harness run` wrote there; put "
-            f"that back"
-        )
-    return spec
-
-
-def _wrong(spec: Mapping[str, Any]) -> str:
-    """What keeps a resolved sweep, of whatever version, from being read here; empty where nothing does."""
-    if not isinstance(spec["name"], str):
-        return "name is no text"
-    if not isinstance(spec["arms"], dict) or not spec["arms"]:
-        return "arms are no mapping of names to arms"
-    if not isinstance(spec["pool"], dict) or not isinstance(spec["pool"].get("max_concurrent"), int):
-        return "pool has no max_concurrent"
-    try:
-        Metric.model_validate(spec["metric"])
-    except ValidationError:
-        return "metric is not as a sweep has it"
-    return ""
 
 
 def _still_to_suggest(folder: Path, listed: Sequence[TrialRow]) -> tuple[int, int]:

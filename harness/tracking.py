@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 from harness.address import OPTION, VARIABLE, WITHHELD, absolute, same_place, shown, unservable, withhold
 from harness.folder import Refused, RunError, environment_of, opened
 from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
+from harness.resolved import read_spec
 from harness.spec import SweepSpec
-from harness.status import read_spec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,7 +15,7 @@ import pandas as pd
 
 from harness.ledger import AssignmentRow, EventRow, Ledger, LedgerError, TrialRow, canonical
 from harness.losses import lost_within
-from harness.status import read_spec
+from harness.resolved import read_spec
 from reports import notebook
 
 EVIDENCE = frozenset({"evidence", "floor", "confirm"})  # search trials chose something, so they prove nothing
