@@ -1,4 +1,4 @@
-"""Two processes share the tests: those of the harness stay in one, which starts Ray once; others go by the file.
+"""Two processes share the tests, file by file; each starts Ray at most once, for all of the harness's files it has.
 
 Tests marked `cuda` run by themselves, `make test-cuda`: all others are about the CPU, also where there is a GPU.
 """
@@ -18,7 +18,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
     for item in items:
-        part = item.path.relative_to(Path(__file__).parent).parts
-        item.add_marker(pytest.mark.xdist_group(part[0] if part[0] == "harness" else item.path.name))
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU, and make test-cuda"))
