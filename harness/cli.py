@@ -1,23 +1,22 @@
 """The command line. Every command imports what it needs when it runs, so that `harness --help` is quick.
 
-Exit codes: 0 done · 1 some trial failed, or the sweep had to stop · 2 the user's input is wrong, nothing was started ·
-130 interrupted.
+Exit codes are those of harness/endings.py.
 """
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.endings import fail, finish, follow, put, run_errors, show_comparison, show_report, user_errors, writing
 from harness.keep import Keep
 
 if TYPE_CHECKING:
-    from harness.drive import RunSummary
     from harness.pool import Placement
 
 app = typer.Typer(
@@ -65,7 +64,7 @@ def plan(
     from harness.budget import images_per_epoch
     from harness.spec import load_sweep
 
-    with _user_errors(ValueError):
+    with user_errors(ValueError):
         spec = load_sweep(file, profile, overrides or ())
         planned, measured = planning.plan(spec), list[str]()
         if step_time is not None:
@@ -76,11 +75,11 @@ def plan(
             speed, measured = calibrate(spec, planned)
         else:
             speed = costs.from_ledger(folder / spec.name / "ledger.db", spec)
-        _print(planning.render(spec, planned, speed, measured, costs.disk(planned)))
+        put(planning.render(spec, planned, speed, measured, costs.disk(planned)))
     time = costs.time_of(spec, planned, speed) if speed else None
     images = costs.least_images(planned, images_per_epoch) if spec.budget and spec.budget.images else None
     if wrong := costs.exceeded(spec, planned, time, images):
-        _fail(2, f"{file}: {wrong}")
+        fail(2, f"{file}: {wrong}")
 
 
 @app.command()
@@ -105,16 +104,16 @@ def run(
     from harness.run import run_sweep
     from harness.spec import load_sweep
 
-    with _user_errors():
+    with user_errors():
         spec = load_sweep(file, profile, overrides or ())
         target = (folder / spec.name).absolute()
         if target.exists():
-            _fail(2, already_there(target))
+            fail(2, already_there(target))
         preflight(spec, file)
         for line in unequal(spec, plan(spec)):
             typer.secho(line, err=True)
-    with _run_errors():
-        _finish(run_sweep(spec, target, executor.value, tracking_uri, _command(), reuse=reuse or ()), tracking_uri)
+    with run_errors():
+        finish(run_sweep(spec, target, executor.value, tracking_uri, _command(), reuse=reuse or ()), tracking_uri)
 
 
 @app.command()
@@ -142,10 +141,10 @@ def retry(
     from harness.resume import to_retry
 
     states = {state for state, asked in (("failed", failed or not diverged), ("diverged", diverged)) if asked}
-    with _run_errors():
+    with run_errors():
         again = to_retry(folder, states, keys or ())
     if not again:
-        _fail(2, f"{folder}: no trial has {' or '.join(sorted(states))}; there is nothing to try again")
+        fail(2, f"{folder}: no trial has {' or '.join(sorted(states))}; there is nothing to try again")
     _resume(folder, None, tracking_uri, accept_code_change, again)
 
 
@@ -164,12 +163,12 @@ def extend(
     from harness.extend import extend_sweep
 
     named = executor.value if executor else None
-    with _run_errors():
+    with run_errors():
         summary = extend_sweep(
             folder, overrides or (), seeds, trials, named, tracking_uri, _command(), accept_code_change,
             reuse=reuse or (),
         )  # fmt: skip
-        _finish(summary, tracking_uri)
+        finish(summary, tracking_uri)
 
 
 @app.command()
@@ -180,7 +179,7 @@ def stop(
     """Stop a sweep that runs, as Ctrl-C does, and wait until it has; `harness resume` goes on with it."""
     from harness.stop import stop_sweep
 
-    with _run_errors():
+    with run_errors():
         typer.echo(stop_sweep(folder, wait))
 
 
@@ -192,7 +191,7 @@ def sync(
     """Write into MLflow what it lacks of a sweep: everything in the ledger, once."""
     from harness import tracking
 
-    with _run_errors():
+    with run_errors():
         address, missing = tracking.sync(folder, tracking_uri)
         typer.echo(f"{folder}: MLflow has everything, in {address}" + (f"; {missing}" if missing else ""))
 
@@ -207,7 +206,7 @@ def gc(
     """Delete checkpoints of trials that have ended; those of pruned trials always."""
     from harness import checkpoints
 
-    with _run_errors():
+    with run_errors():
         freed = checkpoints.collect(folder, keep)
     typer.echo(f"{folder}: {freed.bytes / 2**20:,.1f} MiB of checkpoints of {freed.trials} trials deleted")
     for link in freed.links:
@@ -222,12 +221,12 @@ def status(
     """How a sweep stands, arm by arm. Only reads."""
     from harness import status as standing
 
-    with _user_errors():
+    with user_errors():
         if watch:
             with suppress(KeyboardInterrupt):
                 standing.watch(folder)
         else:
-            _print(standing.render(standing.read_status(folder)))
+            put(standing.render(standing.read_status(folder)))
 
 
 @app.command()
@@ -240,8 +239,8 @@ def show(
     """Everything about one trial: why it ran, its config, epochs, events, and its traceback if it failed."""
     from harness import show as showing
 
-    with _user_errors():
-        _print(showing.render(*showing.find_trial(key, folder)))
+    with user_errors():
+        put(showing.render(*showing.find_trial(key, folder)))
 
 
 @app.command()
@@ -256,16 +255,16 @@ def report(
     from reports import LoadError
 
     if len(folders) != (2 if compare else 1):
-        _fail(2, f"{len(folders)} given: name one sweep, or two with --compare")
+        fail(2, f"{len(folders)} given: name one sweep, or two with --compare")
     if compare and watch:
-        _fail(2, "--watch follows one sweep; --compare reads two: give one of them")
-    with _user_errors(LoadError), _writing(folders[0]):
+        fail(2, "--watch follows one sweep; --compare reads two: give one of them")
+    with user_errors(LoadError), writing(folders[0]):
         if compare:
-            _compare(folders[0], folders[1], out)
+            show_comparison(folders[0], folders[1], out)
         elif watch:
-            _watch(folders[0], out, every)
+            follow(folders[0], out, every)
         else:
-            _report(folders[0], out)
+            show_report(folders[0], out)
 
 
 @app.command()
@@ -280,7 +279,7 @@ def train(
     from harness.spec import SpecError, load_training
     from lejepa.config_file import ConfigError, refuse_sweep
 
-    with _user_errors(ConfigError):
+    with user_errors(ConfigError):
         try:
             config = load_training(file, overrides or ())
         except SpecError:
@@ -293,7 +292,7 @@ def train(
     try:
         train_one(config, out)
     except Ended as ended:
-        _fail(ended.code, ended.message)
+        fail(ended.code, ended.message)
 
 
 @app.command()
@@ -310,7 +309,7 @@ def export(
     from lejepa.data import DataError
     from lejepa.export import ExportError
 
-    with _user_errors(CheckpointError, DataError, ExportError, OSError):
+    with user_errors(CheckpointError, DataError, ExportError, OSError):
         typer.echo(f"encoder: {export_trial(key, folder, out)}")
 
 
@@ -328,14 +327,14 @@ def doctor(
     """Look at what a sweep will stand on: installation, GPUs, memory, disk, data, MLflow, Ray."""
     from harness.doctor import FAIL, examine, line
 
-    with _user_errors():
+    with user_errors():
         where = None if cluster is None else _cluster(cluster)
     failed = 0
     for finding in examine(folder, tracking_uri, with_ray, where):
         failed += finding.result == FAIL
-        _print(line(finding))
+        put(line(finding))
     if failed:
-        _fail(1, f"{failed} of these will stop a sweep")
+        fail(1, f"{failed} of these will stop a sweep")
 
 
 @app.command()
@@ -351,7 +350,7 @@ def schema(
     if page is None:
         typer.echo(text())
         return
-    with _user_errors(OSError, ValueError):
+    with user_errors(OSError, ValueError):
         page.write_text(replaced(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
@@ -363,7 +362,7 @@ def ui(
     """Open the MLflow UI on the sweeps' store; Ctrl-C ends it."""
     store = (folder / "mlflow.db").absolute()
     if not store.is_file():
-        _fail(2, f"{store}: there is no MLflow store yet; `harness run` makes it")
+        fail(2, f"{store}: there is no MLflow store yet; `harness run` makes it")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [*command, "--backend-store-uri", f"sqlite:///{store}"])
 
@@ -382,26 +381,12 @@ def _resume(
     from harness.resume import resume_sweep, why_over
 
     named = executor.value if executor else None
-    with _run_errors():
+    with run_errors():
         summary = resume_sweep(folder, named, tracking_uri, _command(), accept_code_change, again, reuse=reuse)
         if summary is None:
             typer.echo(why_over(folder))
             return
-        _finish(summary, tracking_uri)
-
-
-def _finish(summary: "RunSummary", tracking_uri: str | None) -> None:
-    """The report, here and in MLflow, and an exit code that says how the sweep ended."""
-    from harness.tracking import publish
-
-    if summary.interrupted:
-        raise typer.Exit(130)
-    _report(summary.folder, code=1)
-    if told := publish(summary.folder, tracking_uri):
-        typer.secho(told, err=True)
-    if failed := summary.counts.get("failed"):
-        where = summary.folder
-        _fail(1, f"{failed} trials failed: `harness status {where}`, then `harness show KEY --dir {where}`")
+        finish(summary, tracking_uri)
 
 
 def _cluster(given: str) -> "Placement":
@@ -411,7 +396,7 @@ def _cluster(given: str) -> "Placement":
     from harness.spec import load_sweep
 
     if given == "local":
-        _fail(2, "--cluster local: there are no nodes to look at; `harness doctor` tries a Ray of this machine")
+        fail(2, "--cluster local: there are no nodes to look at; `harness doctor` tries a Ray of this machine")
     try:
         return Placement({}, address=Cluster(address=given).address)
     except ValueError:  # no address
@@ -422,99 +407,3 @@ def _command() -> list[str]:
     from harness.address import command_shown
 
     return command_shown(["harness", *sys.argv[1:]])
-
-
-@contextmanager
-def _run_errors() -> Iterator[None]:
-    """What was refused ends with exit code 2, a sweep that had to stop with 1; each in one line."""
-    from harness.folder import Refused, RunError
-    from harness.ledger import LedgerError
-
-    try:
-        yield
-    except (RunError, LedgerError) as error:
-        _fail(2 if isinstance(error, Refused) else 1, str(error))
-
-
-def _report(folder: Path, out: Path | None = None, code: int = 2) -> None:
-    from harness.ledger import Ledger, remedy
-    from harness.losses import lost
-    from reports import LoadError, build
-
-    with _writing(folder, code):
-        try:
-            built = build(folder, out)
-        except LoadError as error:
-            _fail(code, str(error))
-    with Ledger.read(folder / "ledger.db") as ledger:
-        missing = lost(ledger)
-    if missing:
-        typer.secho(f"{folder}: rows of the ledger are lost: {'; '.join(missing)}; {remedy(folder)}", err=True)
-    typer.echo(built.answer)
-    typer.echo(f"report: {built.html}")
-
-
-@contextmanager
-def _writing(folder: Path, code: int = 2) -> Iterator[None]:
-    """A report that cannot be written ends in one line."""
-    try:
-        yield
-    except BrokenPipeError:  # of who reads what is printed
-        raise
-    except OSError as error:
-        _fail(code, f"{folder}: its report cannot be written: {error}; the ledger is as it was, and `harness report "
-                    f"{folder} --out OTHER` writes it elsewhere")  # fmt: skip
-
-
-def _compare(first: Path, second: Path, out: Path | None) -> None:
-    from reports import compare
-
-    built = compare(first, second, out)
-    typer.echo(built.answer)
-    typer.echo(f"comparison: {built.html}")
-
-
-def _watch(folder: Path, out: Path | None, every: float) -> None:
-    """A line per build; the answer when the sweep has ended, or its reader has seen enough."""
-    import time
-
-    from harness.lock import holder
-    from reports import Report, watch
-
-    def tell(built: Report) -> None:
-        states = ", ".join(f"{n} {state}" for state, n in built.states.items())
-        typer.echo(f"{time.strftime('%H:%M:%S')}  {states}: {built.strength}  {built.html}")
-
-    try:
-        built = watch(folder, out, every=every, driven=lambda: holder(folder) is not None, told=tell)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None  # before there was any report
-    if {"waiting", "running"} & built.states.keys() and holder(folder) is None:
-        typer.echo(f"nobody drives this sweep now; `harness resume {folder}` goes on with it")
-    typer.echo(built.answer)
-    typer.echo(f"report: {built.html}")
-
-
-@contextmanager
-def _user_errors(*more: type[Exception]) -> Iterator[None]:
-    """Errors that are the user's to mend become one line and exit code 2."""
-    from harness.ledger import LedgerError
-    from harness.spec import SpecError
-
-    kinds: tuple[type[Exception], ...] = (SpecError, LedgerError, *more)
-    try:
-        yield
-    except kinds as error:
-        _fail(2, str(error))
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    typer.secho(message, fg="red", err=True)
-    raise typer.Exit(code)
-
-
-def _print(renderable: object) -> None:
-    from rich.console import Console
-
-    # a pipe has no width to fold tables to
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(renderable)

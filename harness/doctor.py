@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from harness.address import VARIABLE, shown, unservable, withhold
-from harness.tracking import default_uri, unreachable
+from harness.mlflow_store import default_uri, unreachable
 
 if TYPE_CHECKING:
     from harness.pool import Placement

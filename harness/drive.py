@@ -25,6 +25,7 @@ from harness.folder import RunError
 from harness.importance import weigh
 from harness.ledger import Ledger, LedgerError
 from harness.lock import marked
+from harness.mlflow_store import made_up_for
 from harness.plan import plan
 from harness.pool import granted, placement
 from harness.progress import Progress
@@ -32,7 +33,7 @@ from harness.recommend import recommend
 from harness.reuse import Library, Reusing, conditions, told
 from harness.search import Search, search_for
 from harness.spec import SweepSpec
-from harness.tracking import MirrorThread, made_up_for
+from harness.tracking import MirrorThread
 from harness.trials import Fingerprint, TrialSpec
 
 if TYPE_CHECKING:

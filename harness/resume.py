@@ -21,11 +21,11 @@ from harness.folder import EXTENDED, Refused, environment_of, is_over, opened
 from harness.importance import weigh
 from harness.ledger import AssignmentRow, Ledger, LedgerError, canonical, remedy
 from harness.losses import lost
+from harness.mlflow_store import uri_of
 from harness.pool import PoolError
 from harness.recommend import recommend
 from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
-from harness.tracking import uri_of
 from harness.trials import Fingerprint, TrialSpec, code_hash, data_of, enumerate_trials
 from lejepa.config import TrainConfig
 

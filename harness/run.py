@@ -11,10 +11,10 @@ from harness.attempt import TrainerFactory, lejepa_trainer
 from harness.drive import Means, RunSummary, drive
 from harness.environment import describe
 from harness.folder import Refused, RunError, already_there, made
+from harness.mlflow_store import asked_for, default_uri
 from harness.pool import PoolError
 from harness.reuse import ReuseError, library
 from harness.spec import SweepSpec
-from harness.tracking import asked_for, default_uri
 from harness.trials import enumerate_trials
 
 __all__ = ["Refused", "RunError", "RunSummary", "run_sweep"]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from harness.source import Places, SpecError, dotted, lay_over, place_of, read
 from harness.space import KINDS
 from lejepa.config import DataConfig, TrainConfig, nearest
+from lejepa.documents import names_first
 
 if TYPE_CHECKING:
     from harness.spec import SweepSpec
@@ -32,7 +33,7 @@ def load_sweep(path: str | os.PathLike[str], profile: str | None = None, overrid
 
     raw, places = _read_extended(path)
     raw, places = _with_profile(raw, places, profile)
-    for override in overrides:
+    for override in names_first(overrides):
         raw, places = _with_override(raw, places, override)
     try:
         spec = SweepSpec.model_validate(_with_data_roots(raw))
@@ -68,7 +69,7 @@ def load_training(path: str | os.PathLike[str] | None, overrides: Sequence[str] 
     from harness.spec import train_config
 
     raw, places = ({}, {}) if path is None else _read_mapping(path)
-    for override in overrides:
+    for override in names_first(overrides):
         raw, places = _with_override(raw, places, override)
     try:
         return train_config(raw)

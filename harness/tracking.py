@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
-import os
 import re
 import threading
 from collections import defaultdict
@@ -24,9 +22,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.address import OPTION, VARIABLE, WITHHELD, absolute, same_place, shown, unservable, withhold
-from harness.folder import Refused, RunError, environment_of, opened
+from harness.address import shown, withhold
+from harness.folder import RunError, opened
 from harness.ledger import ENDED, AssignmentRow, EventRow, Ledger, TrialRow, canonical
+from harness.mlflow_store import brief, client_of, made_up_for, search, unreachable, uri_of
 from harness.resolved import read_spec
 from harness.spec import SweepSpec
 
@@ -53,56 +52,6 @@ _LONGEST_PARAM = 6000  # characters; MLflow cuts what is longer without a word
 _BATCH_METRICS, _BATCH_PARAMS = 1000, 100  # most that MLflow takes at once
 
 
-def default_uri(folder: Path) -> str:
-    """The store beside the sweeps of a directory: runs/mlflow.db. Absolute, as working directories differ."""
-    return f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
-
-
-def asked_for(option: str | None = None) -> str | None:
-    """The store that the user names: by the option, else by MLflow's own variable. Raises Refused as `served` does."""
-    given = option or os.environ.get(VARIABLE)
-    return served(given) if given else None
-
-
-def served(uri: str) -> str:
-    """The address, from any working directory. Raises Refused where MLflow cannot serve it, up or down."""
-    if wrong := unservable(uri):
-        raise Refused(wrong)
-    return absolute(uri)
-
-
-def uri_of(folder: Path, given: str | None = None) -> str:
-    """Where a sweep is mirrored: as given, else as in its run, else beside its folder.
-
-    Raises Refused where the run's address is not kept, and has to be given again; or where MLflow cannot serve it.
-    """
-    known = given or _recorded(folder)
-    if not known:
-        return default_uri(folder)
-    if given or WITHHELD not in known:
-        return served(known)
-    if (named := os.environ.get(VARIABLE)) and same_place(named, known):
-        return served(named)
-    raise Refused(
-        f"{folder}: its MLflow is {known}, of which {WITHHELD} is not kept in the folder; give the address again, as "
-        f"{OPTION} or in {VARIABLE}, or another one"
-    )
-
-
-def _recorded(folder: Path) -> str | None:
-    """The address that the run was given, as it may be kept; None: the store beside its folder."""
-    known = environment_of(folder).get("tracking_uri")
-    return known if isinstance(known, str) else None
-
-
-def made_up_for(folder: Path, uri: str) -> str:
-    """What the user can do about an MLflow that lags."""
-    if (address := shown(uri)) == (_recorded(folder) or default_uri(folder)) and WITHHELD not in address:
-        return f"`harness sync {folder}` makes up for it"
-    again = f"; write out what {WITHHELD} stands for" if WITHHELD in address else ""
-    return f"`harness sync {folder} {OPTION} {address}` makes up for it{again}"
-
-
 def sync(folder: Path, uri: str | None = None) -> tuple[str, str]:
     """Write into MLflow what it lacks of a sweep that nobody drives, its report and its winner among it.
 
@@ -116,7 +65,7 @@ def sync(folder: Path, uri: str | None = None) -> tuple[str, str]:
         try:
             missing = MlflowMirror(folder, spec.name, address).publish(spec, ledger)
         except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
-            raise RunError(f"{folder}: MLflow does not take it: {_brief(error, address)}") from error
+            raise RunError(f"{folder}: MLflow does not take it: {brief(error, address)}") from error
     return shown(address), withhold(missing, address)
 
 
@@ -145,20 +94,7 @@ def _publish(folder: Path, uri: str, told: list[str]) -> None:
         with Ledger.read(folder / "ledger.db") as ledger:
             told.append(withhold(MlflowMirror(folder, spec.name, uri).publish(spec, ledger), uri))
     except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow is not the ledger's
-        told.append(f"MLflow does not take it: {_brief(error, uri)}; {made_up_for(folder, uri)}")
-
-
-def unreachable(uri: str) -> str | None:
-    """What is wrong with a server, found out within seconds; None where nothing is, or the store is a file."""
-    if not uri.startswith(("http:", "https:")):
-        return None
-    from requests import RequestException, get
-
-    try:
-        status = get(f"{uri.rstrip('/')}/health", timeout=3.0).status_code
-    except RequestException as error:
-        return _brief(error, uri)
-    return f"its server answers {status}" if status >= 500 else None
+        told.append(f"MLflow does not take it: {brief(error, uri)}; {made_up_for(folder, uri)}")
 
 
 class MlflowMirror:
@@ -222,14 +158,14 @@ class MlflowMirror:
 
     def _connect(self, first: EventRow) -> None:
         """Find or make the experiment and the sweep's run, and adopt the trials' runs that are there."""
-        client = self._client = self._client or _client(self._uri)
+        client = self._client = self._client or client_of(self._uri)
         known = client.get_experiment_by_name(self._name)
         experiment = known.experiment_id if known else client.create_experiment(self._name, self._artifact_location())
         # the ledger's first moment tells this sweep from an older one of the same name, whose folder was deleted
         self._sweep = hashlib.sha256(canonical([self._name, first.time]).encode()).hexdigest()[:16]
         self._experiment = experiment
         for run in sorted(
-            _search(client, experiment, f"tags.sweep_id = '{self._sweep}'"), key=lambda run: str(run.info.run_id)
+            search(client, experiment, f"tags.sweep_id = '{self._sweep}'"), key=lambda run: str(run.info.run_id)
         ):
             key = run.data.tags.get("trial_key")
             if self._runs.get(key) if key else self._parent:
@@ -369,7 +305,7 @@ class MirrorThread:
             with Ledger.read(self._folder / "ledger.db") as ledger:
                 self._mirror.replay(ledger)
         except Exception as error:  # a database, a server, a disk: whatever is wrong with MLflow, the sweep goes on
-            self.trouble = _brief(error, self._uri)
+            self.trouble = brief(error, self._uri)
             return False
         self.trouble = None
         return True
@@ -377,11 +313,6 @@ class MirrorThread:
 
 def _name_of(folder: Path) -> str:
     return f"mlflow-mirror of {folder.absolute()}"
-
-
-def _brief(error: Exception, uri: str) -> str:
-    """In a line, and without what the address holds of the user's: MLflow's errors quote it."""
-    return " ".join(withhold(f"{type(error).__name__}: {error}", uri).split())[:300]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -395,30 +326,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             text = value if isinstance(value, str) else json.dumps(value)
             flat[path] = text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"
     return flat
-
-
-def _client(uri: str) -> MlflowClient:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it prints the address whole, at every run's end
-    # we try again ourselves, at leisure; and what a slow server has done is not asked for twice
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # migrations of a new database, line by line
-    return MlflowClient(tracking_uri=uri)
-
-
-def _search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment], query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _test_metrics(event: EventRow, epoch: int) -> list[Metric]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lejepa.config import TrainConfig, nearest
-from lejepa.documents import DocumentError, read
+from lejepa.documents import DocumentError, names_first, read
 
 _OF_A_SWEEP = ("base", "scientific", "nuisance", "arms")
 
@@ -21,7 +21,7 @@ def read_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     raw = {} if path is None else read_mapping(path)
     if path is not None:
         refuse_sweep(path)
-    for override in overrides:
+    for override in names_first(overrides):
         raw = _lay_over(raw, _parse(override))
     if isinstance(raw.get("method"), dict):
         raw["method"].setdefault("name", _default_name("method"))

@@ -93,3 +93,8 @@ def _whole(value: Any) -> Any:
 
 def dotted(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path)) or "the document"
+
+
+def names_first(overrides: Sequence[str]) -> list[str]:
+    """`a.b=c` overrides, those of a part's `name` before the others: a part starts afresh where its name changes."""
+    return sorted(overrides, key=lambda override: override.partition("=")[0].rpartition(".")[2] != "name")

@@ -191,9 +191,9 @@ def make_undisturbed(sweep: str, folder: Path) -> None:
 
 
 def make_database(path: Path) -> None:
-    from harness.tracking import _client
+    from harness.mlflow_store import client_of
 
-    _client(f"sqlite:///{path}").search_experiments()
+    client_of(f"sqlite:///{path}").search_experiments()
 
 
 def child(log: Path, what: Callable[..., None], *arguments: Any) -> Any:

@@ -37,10 +37,10 @@ def ray_on_two_cpus() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from harness.tracking import _client
+    from harness.mlflow_store import client_of
 
     database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    _client(f"sqlite:///{database}").search_experiments()  # the first use makes the schema, which takes seconds
+    client_of(f"sqlite:///{database}").search_experiments()  # the first use makes the schema, which takes seconds
     return database
 
 

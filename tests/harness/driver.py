@@ -117,7 +117,7 @@ def mlflow_statuses(folder: Path, name: str) -> tuple[dict[str, str], str]:
     """(trial key → status, status of the sweep's run); fails where a run is doubled."""
     from mlflow import MlflowClient
 
-    from harness.tracking import default_uri
+    from harness.mlflow_store import default_uri
 
     client = MlflowClient(tracking_uri=default_uri(folder))
     experiment = client.get_experiment_by_name(name)

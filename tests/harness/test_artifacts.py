@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from harness.checkpoints import collect
 from harness.keep import Keep
 from harness.ledger import Ledger
+from harness.mlflow_store import default_uri
 from harness.run import run_sweep
 from harness.spec import SweepSpec
-from harness.tracking import default_uri, publish, sync
+from harness.tracking import publish, sync
 from harness.winner import winner
 from lejepa.export import load
 from tests.harness.searched import begin, spec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness import cli
+from harness import cli, endings
 
 MINI = """
 name: mini
@@ -144,7 +144,7 @@ def test_a_small_sweep_runs_from_file_to_status(here: Path, monkeypatch: pytest.
     from harness.ledger import Ledger
 
     seen = []
-    monkeypatch.setattr(cli, "_report", lambda folder, code: seen.append(folder))
+    monkeypatch.setattr(endings, "show_report", lambda folder, code: seen.append(folder))
     monkeypatch.setattr(driver, "default_uri", lambda folder: f"sqlite:///{here}/mlflow.db")
     result = call("run", "mini.yaml", "--executor", "local", "--set", "base.encoder.width=8")
     assert result.exit_code == 0, result.output
@@ -169,7 +169,7 @@ def test_the_exit_code_says_how_the_sweep_ended(
     monkeypatch.setattr(
         run, "run_sweep", lambda spec, folder, *rest, **more: drive.RunSummary(counts, interrupted, folder)
     )
-    monkeypatch.setattr(cli, "_report", lambda folder, code: None)
+    monkeypatch.setattr(endings, "show_report", lambda folder, code: None)
     assert call("run", "mini.yaml").exit_code == code
 
 

@@ -18,10 +18,10 @@ from harness.folder import Refused, RunError
 from harness.keep import Keep
 from harness.ledger import Ledger, LedgerError
 from harness.lock import driving
+from harness.mlflow_store import default_uri
 from harness.resume import resume_sweep, to_retry
 from harness.run import run_sweep
 from harness.spec import SweepSpec
-from harness.tracking import default_uri
 from lejepa.checkpoint import CheckpointError
 from lejepa.config import TrainConfig
 from lejepa.trainer import EpochReport

@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from harness.ledger import Ledger, LedgerError
+from harness.mlflow_store import default_uri
 from harness.progress import Progress, duration
 from harness.resume import resume_sweep
 from harness.run import RunError, run_sweep
 from harness.spec import SweepSpec
-from harness.tracking import default_uri
 from tests.harness.driver import driver, epochs, mlflow_statuses, wait_until
 from tests.harness.fake import Fake
 

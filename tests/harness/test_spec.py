@@ -226,6 +226,8 @@ def test_an_override_reaches_parameters_and_arms_with_dots_in_their_names(sweep:
     assert [dict(cell.values) for cell in spec.cells()] == [{"method.lamb": 0.3}] * 2
     assert [spec.config(cell, 0).epochs for cell in spec.cells()] == [7, 9]
     assert spec.seeds == (0,)
+    named = sweep(text, "base.data.limit=90", "base.data.name=cifar10")  # in whatever order they are given
+    assert {"limit": 90, "name": "cifar10"}.items() <= named.base["data"].items()
 
 
 def test_a_profile_is_laid_over_the_file_and_an_override_over_the_profile(sweep: Sweep) -> None:

@@ -8,8 +8,9 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.ledger import Ledger
+from harness.mlflow_store import default_uri
 from harness.spec import SpecError, load_sweep
-from harness.tracking import MirrorThread, MlflowMirror, default_uri, flatten
+from harness.tracking import MirrorThread, MlflowMirror, flatten
 from tests.harness.fake import trial
 
 EPOCHS = 3

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness import cli, resume, run
+from harness import cli, endings, resume, run
 from harness.address import command_shown, shown, unservable, withhold
 from harness.folder import Refused, environment_of
+from harness.mlflow_store import client_of, default_uri, uri_of
 from harness.resume import resume_sweep
 from harness.run import run_sweep
 from harness.spec import SweepSpec
-from harness.tracking import _client, default_uri, sync, uri_of
+from harness.tracking import sync
 from tests.harness.fake import Fake
 
 SPEC = {"name": "swept", "base": {"epochs": 2, "data": {"name": "digits", "size": 16}}, "seeds": 2}
@@ -85,7 +86,7 @@ def test_a_sweep_keeps_and_shows_no_user_name_or_password_and_writes_nowhere_els
     told.append(call(monkeypatch, "sync", str(folder), "--tracking-uri", ADDRESS))
     assert "MLflow does not take it" in told[-1].stderr
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ADDRESS)
-    monkeypatch.setattr(cli, "_report", lambda *_, **__: None)  # one is enough
+    monkeypatch.setattr(endings, "show_report", lambda *_, **__: None)  # one is enough
     told.append(call(monkeypatch, "retry", str(folder)))
     assert told[-1].exit_code == 0, told[-1].output
     assert "MLflow lags behind" in told[-1].stderr
@@ -98,7 +99,7 @@ def test_a_sweep_keeps_and_shows_no_user_name_or_password_and_writes_nowhere_els
 
 def test_mlflow_itself_prints_no_address_when_a_run_ends(capfd: pytest.CaptureFixture[str]) -> None:
     with server() as place:
-        _client(f"http://{USER}:{PASSWORD}@{place}").set_terminated("1", "FINISHED")
+        client_of(f"http://{USER}:{PASSWORD}@{place}").set_terminated("1", "FINISHED")
     assert capfd.readouterr().out == ""
 
 

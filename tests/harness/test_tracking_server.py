@@ -17,9 +17,10 @@ from mlflow import MlflowClient
 
 from harness import tracking
 from harness.ledger import Ledger
+from harness.mlflow_store import default_uri
 from harness.run import run_sweep
 from harness.spec import SweepSpec
-from harness.tracking import MirrorThread, MlflowMirror, default_uri, publish, sync
+from harness.tracking import MirrorThread, MlflowMirror, publish, sync
 from tests.harness.fake import Fake
 from tests.harness.test_tracking import store, write_sweep
 

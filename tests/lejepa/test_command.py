@@ -262,6 +262,8 @@ def test_a_part_whose_name_changes_starts_afresh(here: Path) -> None:
     assert config.method.name == "vicreg"  # which has no `slices`
     assert config.encoder.width is None
     assert config.data.limit == 150  # digits it was, by default
+    limited = read_config("tiny.yaml", ["data.limit=90", "data.name=cifar10"])
+    assert (limited.data.name, limited.data.limit) == ("cifar10", 90)  # in whatever order they are given
 
 
 @pytest.mark.slow
