@@ -10,7 +10,6 @@ method. The encoder starts where the training ended, its norms' running statisti
 
 import copy
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from lejepa import loading, ranks
 from lejepa.config import TrainConfig
 from lejepa.data import Split
 from lejepa.encoders import build_encoder
+from lejepa.precision import autocast
 from lejepa.probes import accuracy
 from lejepa.seeding import generator, sample_keys
 from lejepa.view_config import ViewsConfig
@@ -87,7 +87,7 @@ def _learn(model: nn.Module, train: Split, multicrop: Multicrop, config: TrainCo
         for i, (images, labels, index) in enumerate(batches):
             keys = sample_keys(config.seed, _EPOCHS_APART + epoch, index).to(device)
             x = multicrop(images.to(device), keys).globals[0]
-            with _autocast(config, device):
+            with autocast(config.precision, device):
                 loss = F.cross_entropy(_logits(model, x), labels.to(device))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(epoch * per_epoch + i, config.probe.finetune * per_epoch, batch)
@@ -105,7 +105,7 @@ def _test(model: nn.Module, test: Split, multicrop: Multicrop, config: TrainConf
     device = multicrop.mean.device
     logits = []
     for images, _, _ in loading.batches(test, torch.arange(len(test)).split(1024), config.data.workers):
-        with _autocast(config, device):
+        with autocast(config.precision, device):
             logits.append(_logits(model, multicrop.normalize(images.to(device))).float())
     return accuracy(torch.cat(logits), test.labels.to(device))
 
@@ -145,7 +145,3 @@ def _width(encoder: nn.Module, train: Split, multicrop: Multicrop) -> int:
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
     logits: Tensor = model(x.contiguous(memory_format=torch.channels_last))
     return logits
-
-
-def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast | nullcontext[None]:
-    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()

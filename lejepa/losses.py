@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lejepa import ranks
+from lejepa.precision import at_least_float32
 
 Centre = Literal["globals", "all", "pairs"]
 Weighting = Literal["convex", "additive"]
@@ -76,10 +77,10 @@ def lejepa_parts(
         raise ValueError(f"λ must be in {'[0, 1]' if weighting == 'convex' else '[0, ∞)'}, not {lamb}")
     if centre == "pairs" and (views < 2 or teacher is not None or predictions is not None):
         raise ValueError(f"pairs need two views and neither teacher nor predictor, not {views} view(s)")
-    z = _at_least_float32(projections)
+    z = at_least_float32(projections)
     seen = z[:n_global] if centre == "globals" else z
     mean = seen.mean(0) if teacher is None else teacher.detach().to(z.dtype).mean(0)  # (N, D)
-    pred = (mean - (z if predictions is None else _at_least_float32(predictions))).square().mean()
+    pred = (mean - (z if predictions is None else at_least_float32(predictions))).square().mean()
     if centre == "pairs":
         pred = pred * (2 * views / (views - 1))
     regularization = sigreg(z, step=step)
@@ -242,7 +243,7 @@ def masked_smooth_l1(pred: Tensor, target: Tensor, *, beta: float) -> Tensor:
 
     ½·d²/β where |d| < β, else |d| − β/2. Sources: facebookresearch/ijepa (β = 1), data2vec_vision (β = 2).
     """
-    return F.smooth_l1_loss(_at_least_float32(pred), _at_least_float32(target), beta=beta)
+    return F.smooth_l1_loss(at_least_float32(pred), at_least_float32(target), beta=beta)
 
 
 # -- what all share ---------------------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float32 at least. ValueError unless they are of one shape (N, D)."""
     if a.ndim != 2 or a.shape != b.shape:
         raise ValueError(f"the loss takes two tensors of one shape (N, D), not {tuple(a.shape)} and {tuple(b.shape)}")
-    return _at_least_float32(a), _at_least_float32(b)
+    return at_least_float32(a), at_least_float32(b)
 
 
 def _global_batch(z: Tensor, least: int = 1) -> int:
@@ -273,7 +274,3 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     """a·b in their own dtype: autocast would take a matrix product to bf16."""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
-
-
-def _at_least_float32(z: Tensor) -> Tensor:
-    return z if z.dtype == torch.float64 else z.float()

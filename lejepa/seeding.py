@@ -8,9 +8,10 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # 2⁶⁴ / golden ratio, odd, as an int64
 
 
 def generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that equal numbers seed equally and other numbers otherwise.
+    """A generator that equal numbers seed equally and other numbers, of which there are as many, otherwise.
 
-    torch's CPU generator keeps the low 32 bits of its seed only, so the numbers are mixed into 32 bits first.
+    torch's CPU generator keeps the low 32 bits of its seed only, so the numbers are mixed into 32 bits first. Zeros
+    at the end change nothing.
     """
     mixed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     return torch.Generator(device).manual_seed(mixed)

@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from lejepa import ranks
 from lejepa.harmonics import Harmonics
+from lejepa.precision import at_least_float32
 from lejepa.seeding import generator
 from lejepa.spherical import exact_epps_pulley
 
@@ -64,7 +65,7 @@ class EppsPulley(nn.Module):
         if x.ndim < 2 or x.shape[-2] < 2:
             raise ValueError(f"samples must be (..., N, M) with N of 2 or more, not {tuple(x.shape)}")
         with torch.autocast(x.device.type, enabled=False):
-            value: Tensor = _EppsPulleyFunction.apply(_at_least_float32(x), self)
+            value: Tensor = _EppsPulleyFunction.apply(at_least_float32(x), self)
         return _finite(value, x)
 
     def harmonics(self, n: int, like: Tensor) -> "Harmonics | TritonHarmonics":
@@ -116,7 +117,7 @@ class SIGReg(nn.Module):
         if z.ndim != 3 or z.shape[1] < 2:
             raise ValueError(f"embeddings must be (V, N, D) with N of 2 or more, not {tuple(z.shape)}")
         with torch.autocast(z.device.type, enabled=False):
-            samples = _at_least_float32(z)
+            samples = at_least_float32(z)
             if self.sample == "pooled":
                 samples = samples.flatten(0, 1).unsqueeze(0)
             value = self._mean_statistic(samples, step)
@@ -241,10 +242,6 @@ def _parts(views: int, slices: int, n: int, like: Tensor) -> list[_Part]:
     wide = min(slices, max(16, samples // n))
     high = max(1, samples // (n * wide))
     return [(slice(v, v + high), slice(m, m + wide)) for v in range(0, views, high) for m in range(0, slices, wide)]
-
-
-def _at_least_float32(z: Tensor) -> Tensor:
-    return z if z.dtype == torch.float64 else z.float()
 
 
 def _finite(value: Tensor, samples: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from lejepa.methods import build_method
 from lejepa.methods.base import Method
 from lejepa.norms import synchronized
 from lejepa.optimizers import build_optimizer, schedule
+from lejepa.precision import autocast
 from lejepa.probes import OnlineProbe
 from lejepa.schedules import learning_rate, weight_decay
 from lejepa.seeding import generator, sample_keys
@@ -216,7 +217,7 @@ class Trainer:
         return found
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return autocast(self.config.precision, self.device)
 
     def _describe(self) -> dict[str, Any]:
         some = torch.arange(min(4, len(self.data.train)))

@@ -253,7 +253,7 @@ def test_byol_sums_the_distances_of_predictions_from_the_other_views_targets() -
     for online, target in ((x1, x2), (x2, x1)):
         p = F.normalize(method.predictor(method.projector(method.encoder(online))), dim=1)
         z = F.normalize(method.teacher[1](method.teacher[0](target)), dim=1)
-        total += float((p - z).square().sum(1).mean())
+        total += (p - z).square().sum(1).mean().item()
     assert method(pair, 0)["loss"].item() == pytest.approx(total, rel=1e-5)
 
 
