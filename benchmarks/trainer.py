@@ -164,7 +164,7 @@ def rows(c: TrainConfig, steps: int, workers: int) -> dict[str, Turn]:
     found: dict[str, Turn] = {
         ENCODER: encoder_alone,
         "encoder and projector": with_projector,
-        "ours": ours(c.method.slices),
+        "ours, 1,024 slices": ours(1024),
         "ours, 256 slices": ours(256),
         "ours, exact slices": ours("exact"),
         PLAIN: plain(torchvision_views(c), official(c.method.slices, c.device)),
