@@ -13,9 +13,9 @@ import sys
 import time
 
 import torch
+from machine import processor
 from rich.console import Console
 from rich.table import Table
-from sigreg import processor
 
 from lejepa import allocator
 from lejepa.config import TrainConfig

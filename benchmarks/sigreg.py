@@ -16,13 +16,13 @@ slices scatter around their exact limit.
 
 import argparse
 import inspect
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import processor
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -192,12 +192,6 @@ def value_and_gradient(sigreg: SIGReg, z: Tensor, step: int) -> tuple[float, Ten
     x = z.clone().requires_grad_()
     value = sigreg(x, step=step)
     return value.item(), torch.autograd.grad(value, x)[0]
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if info.exists() and names else platform.processor()
 
 
 def main() -> None:

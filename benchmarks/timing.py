@@ -10,7 +10,6 @@ asserts.
 
 import argparse
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from machine import processor
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -102,12 +102,6 @@ def table(chosen: list[Row], columns: dict[str, list[float]], title: str) -> Tab
         cells = [text for times in columns.values() for text in (f"{times[i]:.2f}", f"{times[i] / times[0]:.1f}")]
         shown.add_row(*row.label, *cells)
     return shown
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if info.exists() and names else platform.processor()
 
 
 def main() -> None:

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from machine import processor
 from rich.console import Console
 from rich.table import Table
-from sigreg import official, processor
+from sigreg import official
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from views import MEAN, STD, transform

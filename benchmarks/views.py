@@ -10,13 +10,12 @@ load on the machine moves less than the clock; shares and ratios are of minima. 
 """
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from machine import processor
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -133,12 +132,6 @@ def share_of_a_step(recipe: str, size: int, images: Tensor, rounds: int) -> Tabl
         made, learned = making_and_learning(train_config(recipe, size, precision), images, rounds)
         table.add_row(precision, f"{made * 1e3:.1f}", f"{learned * 1e3:.1f}", f"{100 * made / (made + learned):.1f}")
     return table
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if info.exists() and names else platform.processor()
 
 
 def main() -> None:

@@ -7,12 +7,10 @@ on one that does not apply does not apply itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
+from harness.paths import ARM, known_paths
 from lejepa.config import TrainConfig, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 Known = Callable[[str], Any]  # path → value; ABSENT where there is none
 
 ABSENT = object()
-ARM = "arm"
 
 
 def nothing(path: str) -> Any:
@@ -90,8 +87,11 @@ def wrong(spaces: Mapping[str, Space]) -> tuple[str, str] | None:
     """The first parameter whose conditions cannot be meant so, and why."""
     for path in spaces:
         for other in spaces[path].when:
-            if other not in spaces and other not in _paths():
-                return path, f"when: no training has {other!r}{nearest(other, sorted(_paths())) or '; or write arm'}"
+            if other not in spaces and other not in known_paths():
+                return (
+                    path,
+                    f"when: no training has {other!r}{nearest(other, sorted(known_paths())) or '; or write arm'}",
+                )
         if _circular(spaces, path, ()):
             return path, f"when: {path} hangs on itself"
         try:
@@ -130,17 +130,3 @@ def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
 
 def _listed(allowed: tuple[Any, ...]) -> str:
     return " or ".join(map(repr, allowed))
-
-
-@cache
-def _paths() -> frozenset[str]:
-    return frozenset({ARM, *_walk(TrainConfig)})
-
-
-def _walk(annotation: Any) -> Iterator[str]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            yield name
-            yield from (f"{name}.{inner}" for inner in _walk(field.annotation))
-    for argument in get_args(annotation):
-        yield from _walk(argument)

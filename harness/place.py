@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args
-
-from pydantic import BaseModel
+from typing import Any
 
 from harness.mockup import weightless
+from harness.paths import ARM, known_paths
 from lejepa.config import TrainConfig, nearest
 
-ARM, PARAMS = "arm", "encoder.params"
+PARAMS = "encoder.params"
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -49,8 +48,8 @@ def parse(text: str) -> Condition:
     if found is None:
         raise ValueError(f"{text!r} is no rule: a path, one of {' '.join(_SIGNS)}, and a value; encoder.params > 80M")
     path, sign, written = found.groups()
-    if path not in (known := _paths()):
-        raise ValueError(f"no training has {path!r}{nearest(path, list(known)) or '; write data.size, or arm'}")
+    if path not in (known := known_paths() | {PARAMS}):
+        raise ValueError(f"no training has {path!r}{nearest(path, sorted(known)) or '; write data.size, or arm'}")
     number = _NUMBER.fullmatch(written)
     if number is None and (sign not in ("==", "!=") or path == PARAMS):
         raise ValueError(f"{written!r} is no number, and `{path} {sign}` asks for one; write 128, 2.5k, 80M or 1G")
@@ -71,20 +70,6 @@ def _value(config: TrainConfig, arm: str, path: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part, _ABSENT)
     return found
-
-
-@cache
-def _paths() -> frozenset[str]:
-    return frozenset({ARM, PARAMS, *_walk(TrainConfig)})
-
-
-def _walk(annotation: Any) -> Iterator[str]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            yield name
-            yield from (f"{name}.{inner}" for inner in _walk(field.annotation))
-    for argument in get_args(annotation):
-        yield from _walk(argument)
 
 
 def encoder_params(config: TrainConfig) -> int:
