@@ -36,6 +36,13 @@ def short_name(name: object, most: int = 24) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def difference_label(first: object, second: object, points: str) -> str:
+    """`first − second (points)`, for an axis of nearly five inches; on two lines where it is long."""
+    names = [short_name(name, 46) for name in (first, second)]
+    joint = " − " if sum(map(len, names)) <= 42 else " −\n"
+    return joint.join(names) + (f" ({points})" if points else "")
+
+
 def is_percent(metric: str) -> bool:
     return any(word in metric.partition("/")[2] for word in _PERCENT)
 

@@ -54,7 +54,7 @@ def dots(text: Text, rows: Sequence[Row], x_label: str, levels: Sequence[Level] 
 
 def effect(text: Text, estimate: Estimate, values: Sequence[float], rope: float, x_label: str) -> Figure:
     """The primary difference against zero and the region of practical equivalence."""
-    with canvas_of((4.8, 1.35)) as (canvas, axes):
+    with canvas_of((4.8, 1.35 + 0.16 * x_label.count("\n"))) as (canvas, axes):
         axes.axvspan(-rope, rope, color=BAND, lw=0, zorder=0)
         axes.axvline(0, color=MUTED, lw=1)
         seeds = axes.scatter(values, np.full(len(values), 0.28), s=16, color=MUTED, alpha=0.6, lw=0, zorder=3)

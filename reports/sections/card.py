@@ -15,6 +15,7 @@ from reports.sections.paper_card import Verdict
 from reports.wording import (
     amount,
     count,
+    difference_label,
     difference_unit,
     duration,
     interval_text,
@@ -22,7 +23,6 @@ from reports.wording import (
     minus,
     name_text,
     number,
-    short_name,
     unit,
 )
 
@@ -222,7 +222,7 @@ def _figure(study: Study) -> Figure | None:
     if contrast is None or contrast.estimate is None:
         return None
     points = difference_unit(study.judge)
-    label = f"{short_name(contrast.a_text, 18)} − {short_name(contrast.b_text, 18)}"
+    label = difference_label(contrast.a_text, contrast.b_text, points)
     shown = _difference_text(study, contrast)
     text = figures.Text(
         "effect",
@@ -232,8 +232,7 @@ def _figure(study: Study) -> Figure | None:
         f"Difference {contrast.text}: {shown}.",
         raw_frame(study, [contrast.a, contrast.b]),
     )
-    return figures.effect(text, contrast.estimate, contrast.differences.tolist(), study.rope,
-                          f"{label} ({points})" if points else label)  # fmt: skip
+    return figures.effect(text, contrast.estimate, contrast.differences.tolist(), study.rope, label)
 
 
 # -- what next --------------------------------------------------------------------------------------------------------

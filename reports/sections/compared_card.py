@@ -14,7 +14,7 @@ from reports.sections import factor, gate, next_sweep
 from reports.sections.differs import made, short
 from reports.sections.next_sweep import SHOWN, SPREAD
 from reports.sections.reproduce import folder_text
-from reports.wording import count, difference_unit, duration, listing, short_name, with_interval
+from reports.wording import count, difference_label, difference_unit, duration, listing, with_interval
 
 _NOTES = {
     st.DECIDED: "the interval of the difference excludes every difference too small to matter",
@@ -192,8 +192,8 @@ def _effect(pairing: Pairing, names: tuple[str, str]) -> Figure | None:
         f"Difference {names[1]} − {names[0]} at {pair.text}: {difference_text(pairing, pair.estimate)}.",
         raw(pairing, [pair]),
     )  # fmt: skip
-    label = f"{short_name(names[1], 18)} − {short_name(names[0], 18)}"
-    return figures.effect(text, pair.estimate, apart, pair.rope, f"{label} ({points})" if points else label)
+    label = difference_label(names[1], names[0], points)
+    return figures.effect(text, pair.estimate, apart, pair.rope, label)
 
 
 def raw(pairing: Pairing, shown: list[Pair]) -> pd.DataFrame:

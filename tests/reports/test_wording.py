@@ -54,3 +54,11 @@ def test_a_count_has_its_nouns_own_plural():
     assert wording.count(1, "study", "studies") == "1 study"
     assert wording.count(2, "study", "studies") == "2 studies"
     assert wording.count(1200, "trial") == "1,200 trials"
+
+
+def test_a_difference_names_both_sides_whole_and_takes_two_lines_where_they_are_long():
+    assert wording.difference_label("lejepa", "vicreg", "points") == "lejepa − vicreg (points)"
+    long = "lejepa at the largest scale", "simclr at the largest scale"
+    assert wording.difference_label(*long, "") == f"{long[0]} −\n{long[1]}"
+    lines = wording.difference_label("a" * 90, "b" * 90, "points").split("\n")
+    assert max(map(len, lines)) <= 46 + len(" (points)")
