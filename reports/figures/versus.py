@@ -12,6 +12,8 @@ from reports.figures.palette import BAND, INK, MUTED, PAPER, RED, colour_of, mar
 from reports.statistics import Estimate
 from reports.wording import short_name
 
+_PLATE = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}  # words stay readable above lines and bands
+
 
 @dataclass(frozen=True)
 class Side:
@@ -70,7 +72,8 @@ def _difference(axes: Axes, y: int, side: Side) -> None:
         why = side.lost or ("" if len(side.values) else "no evidence")
         words = ", ".join(filter(None, ["reference" if side.reference else "", why]))
         colour = RED if "diverged" in why else MUTED
-        axes.annotate(words, (0.03, y), xycoords=("axes fraction", "data"), va="center", color=colour, fontsize=8.5)
+        axes.annotate(words, (0.03, y), xycoords=("axes fraction", "data"), va="center", color=colour, fontsize=8.5,
+                      bbox=_PLATE)  # fmt: skip
         return
     colour = MUTED if side.floor else colour_of(side.place)
     height = y + np.random.default_rng(y).uniform(-0.13, 0.13, len(side.differences))
@@ -86,12 +89,16 @@ def _bar(axes: Axes, y: int, estimate: Estimate, side: Side, colour: str) -> Non
 
 
 def _zoom(axes: Axes, sides: Sequence[Side], rope: float) -> None:
-    """Zoom on what trained: a floor or a collapsed arm far away, or one wide interval, would press it into a line."""
-    means = [s.difference.mean for s in sides if s.difference is not None and not s.floor and not any(s.collapsed)]
-    if not means:
-        axes.set_xlim(-4 * (rope or 1), 4 * (rope or 1))
+    """Zoom on what trained, every seed of it: a floor or a collapsed arm far away, or one wide interval, would press it
+    into a line."""
+    known = [side for side in sides if side.difference is not None]
+    near = [side for side in known if not side.floor and not any(side.collapsed)] or known
+    means = [side.difference.mean for side in near if side.difference is not None]
+    seeds = [value for side in near for value in side.differences]
+    reach = max(4 * (rope or 1), 1.6 * max(map(abs, means), default=0), 1.1 * max(map(abs, seeds), default=0))
+    if not known:
+        axes.set_xlim(-reach, reach)
         return
-    reach = max(4 * rope, 1.6 * max(map(abs, means)))
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -reach), min(high, reach))
     low, high = axes.get_xlim()
@@ -102,7 +109,7 @@ def _zoom(axes: Axes, sides: Sequence[Side], rope: float) -> None:
                 f"{side.difference.mean:+.0f} {'→' if right else '←'}".replace("-", "−"),
                 (1.0 if right else 0.0, y), xycoords=("axes fraction", "data"), va="center",
                 ha="right" if right else "left", fontsize=8.5, color=MUTED, zorder=6,
-                bbox=dict(facecolor=PAPER, edgecolor="none", pad=1.5),
+                bbox=_PLATE,
             )  # fmt: skip
 
 
