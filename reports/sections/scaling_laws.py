@@ -13,7 +13,7 @@ from reports.lack_of_fit import LackOfFit, Local
 from reports.scaling import Fit, Misfit, Refusal
 from reports.sections.enough_slices import three
 from reports.sections.scaling_lines import ERROR, FLOPS, LOSS, PARAMS, SAMPLES, Line, has_error, largest_of_both
-from reports.wording import count, difference_unit, minus, name_text, unit, with_interval
+from reports.wording import amount, count, difference_unit, minus, name_text, unit, with_interval
 
 UNTESTED = "whether the law fits cannot be tested: seeds tell no noise"
 UNITS = {PARAMS: (1e-6, "M"), SAMPLES: (1e-3, "thousand"), FLOPS: (1e-12, "TFLOPs")}  # scale, unit
@@ -90,10 +90,10 @@ def _law_text(study: Study, law: Fitted) -> str:
 def _bend_text(study: Study, law: Fitted, found: Misfit) -> str:
     """After its subject."""
     percent = f" {unit(study.judge)}" if unit(study.judge) else ""
-    first, last = (float(np.mean(law.samples[i])) for i in (0, -1))
+    first, last = (amount(float(np.mean(law.samples[i])), study.judge) for i in (0, -1))
     faster = {1: ": it falls faster with scale", -1: ": it falls more slowly with scale", 0: ""}[found.halves.bends]
     return (
-        f"falls from {first:.3g} to {last:.3g}{percent} over {span_text(law.line)}, but by no power law: {found.reason}"
+        f"falls from {first} to {last}{percent} over {span_text(law.line)}, but by no power law: {found.reason}"
         f" (lack of fit {lack_text(found.lack)}). {local_text(law.line, found)}{faster}. Not extrapolated."
     )
 
@@ -130,9 +130,9 @@ def x_text(x: float, measure: str, unit: bool = True) -> str:
 
 
 def with_bounds(value: float, bounds: tuple[float, float] | None) -> str:
-    """Three digits: `0.412 [0.38, 0.45]`."""
-    shown = minus(f"{value:.3g}")
-    return shown if bounds is None else f"{shown} [{minus(f'{bounds[0]:.3g}')}, {minus(f'{bounds[1]:.3g}')}]"
+    """Three digits, zeros at the end among them: `0.412 [0.380, 0.450]`."""
+    mean, *ends = (minus(f"{x:#.3g}".rstrip(".")) for x in (value, *(bounds or ())))
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 
 # -- arm against arm --------------------------------------------------------------------------------------------------

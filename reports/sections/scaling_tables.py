@@ -12,7 +12,7 @@ from reports.scaling import Fit, Refusal
 from reports.sections.enough_slices import three
 from reports.sections.scaling_laws import UNTESTED, Fitted, lack_text, local_text, with_bounds, x_text
 from reports.sections.scaling_lines import ERROR, LOSS, PARAMS, SAMPLES, Rung, has_error, others
-from reports.wording import is_percent, minus, name_text
+from reports.wording import is_percent, minus, name_text, with_interval
 
 _NOTHING = Value(None, "—", tone="muted")
 
@@ -60,6 +60,9 @@ def _estimate(study: Study, rung: Rung, of: str) -> Value:
     if not rung.cell.complete or len(values) < rung.cell.planned:
         return Value(None, "—", rung.cell.keys, tone="muted")
     estimate = st.mean_interval(values)
+    if of == ERROR:
+        shown = with_interval(estimate.mean, estimate.low, estimate.high, study.judge)
+        return Value(estimate.mean, shown, rung.cell.keys)
     bounds = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
     return Value(estimate.mean, with_bounds(estimate.mean, bounds), rung.cell.keys)
 
