@@ -197,7 +197,7 @@ def _effect(study: Study) -> list[tuple[str, str, tuple[str, ...]]]:
         return [("Effect", "not known", ())]
     n = count(contrast.estimate.n, "paired seed")
     rule = f"95 % interval by {contrast.estimate.how}" if contrast.estimate.low is not None else contrast.estimate.how
-    wins = f"; {contrast.a_text} is better in {contrast.wins} pairs" if contrast.wins else ""
+    wins = f"; {contrast.a_text} is better in {contrast.wins} pairings of any two seeds" if contrast.wins else ""
     own = "" if question.certainty(study) is None else f", {_strength_text(study, contrast, contrast.verdict)}"
     text = f"{contrast.text}: {_difference_text(study, contrast)}{own} ({rule}, {n}{wins})"
     return [("Effect", text, contrast.keys)]
