@@ -263,7 +263,7 @@ def test_simsiam_halves_both_sides_and_its_projections_have_unit_variance() -> N
     z1, z2 = method.projector(method.encoder(x1)), method.projector(method.encoder(x2))
     torch.testing.assert_close(z1.var(0, unbiased=False), torch.ones(16), atol=0.01, rtol=0)
     cosines = [F.cosine_similarity(method.predictor(a), b).mean() for a, b in ((z1, z2), (z2, z1))]
-    assert method(pair, 0)["loss"].item() == pytest.approx(-float(sum(cosines)) / 2, rel=1e-5)
+    assert method(pair, 0)["loss"].item() == pytest.approx(-sum(cosine.item() for cosine in cosines) / 2, rel=1e-5)
 
 
 def test_simsiams_predictor_learns_at_the_peak_rate_and_the_rest_by_the_schedule() -> None:
