@@ -381,8 +381,8 @@ def test_supervised_is_the_cross_entropy_of_every_global_view_on_its_labels() ->
     scores = method.project(method.encoder(batch.globals.flatten(0, 1))).unflatten(0, (3, 12))
     assert scores.shape == (3, 12, 10)
     log_p = scores.log_softmax(2)
-    expected = -sum(log_p[v, i, method.labels[i]] for v in range(3) for i in range(12)) / 36
-    assert loss == pytest.approx(float(expected), rel=1e-5)
+    expected = -sum(log_p[v, i, method.labels[i]].item() for v in range(3) for i in range(12)) / 36
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_supervised_without_a_number_of_classes_is_refused() -> None:
