@@ -88,10 +88,8 @@ def wrong(spaces: Mapping[str, Space]) -> tuple[str, str] | None:
     for path in spaces:
         for other in spaces[path].when:
             if other not in spaces and other not in known_paths():
-                return (
-                    path,
-                    f"when: no training has {other!r}{nearest(other, sorted(known_paths())) or '; or write arm'}",
-                )
+                hint = nearest(other, sorted(known_paths())) or "; or write arm"
+                return path, f"when: no training has {other!r}{hint}"
         if _circular(spaces, path, ()):
             return path, f"when: {path} hangs on itself"
         try:

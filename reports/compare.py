@@ -20,7 +20,7 @@ from reports.sections import card as cards
 from reports.sections import compared_card, differs, factor, gate, question
 from reports.sections.compared_card import difference_text, pair_keys, raw
 from reports.sections.reproduce import folder_text
-from reports.wording import count, difference_unit, listing, name_text, short_name, unit
+from reports.wording import count, difference_label, difference_unit, listing, name_text, short_name, unit
 
 _MOST_ROWS = 40  # of a figure
 
@@ -93,10 +93,10 @@ def _figures(pairing: Pairing, names: tuple[str, str]) -> list[Block]:
         "differences", f"{names[1]} − {names[0]}, {seeds} per cell{cut}; bars are 95 % intervals, not corrected for "
         "their number; a hollow point has none.", f"{names[1]} − {names[0]}, by cell. {said}", behind,
     )  # fmt: skip
-    label = f"{short_name(names[1], 18)} − {short_name(names[0], 18)}"
+    label = difference_label(short_name(names[1], 18), short_name(names[0], 18), points)
     return [
         drawn.means(both, rows, names, pairing.a.judge_text + percent),
-        drawn.differences(apart, rows, pairing.a.rope, f"{label} ({points})" if points else label),
+        drawn.differences(apart, rows, pairing.a.rope, label),
     ]
 
 
